@@ -1,0 +1,49 @@
+"""Stop, pause and stop-after-this-step, asked for by another thread and honoured at safe points."""
+
+import threading
+from collections.abc import Callable
+
+
+class Cancelled(Exception):
+    """The user asked to stop; raised only from CancelToken.check()."""
+
+
+class CancelToken:
+    """Shared by the thread that listens and the step that works."""
+
+    def __init__(self, on_pause: Callable[[bool], None] = lambda paused: None) -> None:
+        self._cancelled = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
+        self._stop_after_step = threading.Event()
+        self._on_pause = on_pause
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._running.set()
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def resume(self) -> None:
+        self._running.set()
+
+    def stop_after_step(self) -> None:
+        self._stop_after_step.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    @property
+    def stopping_after_step(self) -> bool:
+        return self._stop_after_step.is_set()
+
+    def check(self) -> None:
+        """Raise Cancelled if asked to stop; while paused, wait here. Called at every batch, trial, tensor, file."""
+        if not self._running.is_set():
+            self._on_pause(True)
+            self._running.wait()
+            self._on_pause(False)
+        if self._cancelled.is_set():
+            raise Cancelled

@@ -1,0 +1,1 @@
+"""Talking with the model: Ollama, or llama.cpp inside the child process."""

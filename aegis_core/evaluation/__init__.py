@@ -1,0 +1,1 @@
+"""Held-out quality, measured the same way at every stage."""

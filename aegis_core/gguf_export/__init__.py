@@ -1,0 +1,1 @@
+"""Plain Hugging Face folders written as GGUF, quantised and verified."""

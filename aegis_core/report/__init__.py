@@ -1,0 +1,1 @@
+"""The run log: every claim with the figure that proves it."""

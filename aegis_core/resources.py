@@ -1,0 +1,23 @@
+"""Where the files that travel with AEGIS are, in a checkout and in an installed package alike."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+RESOURCES = Path(__file__).resolve().parent.parent / "resources"
+
+
+def cache_folder() -> Path:
+    """The user's cache for downloaded and converted models; AEGIS_CACHE overrides it."""
+    return _chosen("AEGIS_CACHE") or platformdirs.user_cache_path("aegis", appauthor=False)
+
+
+def runs_folder() -> Path:
+    """Where new runs go unless the user says otherwise; AEGIS_RUNS overrides it."""
+    return _chosen("AEGIS_RUNS") or platformdirs.user_documents_path() / "AEGIS"
+
+
+def _chosen(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None

@@ -1,0 +1,1 @@
+"""The gate and the rotation: their maths and nothing else."""

@@ -1,0 +1,104 @@
+"""Alpha as a function of the optimiser step. Pure Python: the window draws these curves too.
+
+Source: design notes, "Annealing schedules". Step i = 0 … N−1; p = clip((i − w)/((N−1)·e − w), 0, 1).
+"""
+
+import math
+from collections.abc import Callable
+
+from ..plan import SoulPlan
+
+HALFWAY_ALPHA = math.log(0.432 / 0.568)  # two_phase: gate 0.432 at half time
+SETTLED_DISTANCE = 0.01
+
+
+def gate(alpha: float) -> float:
+    """Openness of the gate, σ(α)."""
+    return 1 / (1 + math.exp(-alpha)) if alpha >= 0 else math.exp(alpha) / (1 + math.exp(alpha))
+
+
+def progress(step: int, n_steps: int, soul: SoulPlan) -> float:
+    """p in [0, 1]: 0 through the warm-up, 1 from the end fraction on. The last step is exactly 1."""
+    if step >= n_steps - 1:
+        return 1.0
+    warmup = soul.schedule.warmup_fraction * n_steps
+    span = (n_steps - 1) * soul.schedule.end_fraction - warmup
+    if span <= 0:
+        return 0.0 if step <= warmup else 1.0
+    return min(max((step - warmup) / span, 0.0), 1.0)
+
+
+def alpha_at(step: int, n_steps: int, soul: SoulPlan) -> float:
+    """Alpha for optimiser step `step` of `n_steps`; exactly alpha_start at p = 0, exactly alpha_target at p = 1."""
+    p = progress(step, n_steps, soul)
+    if p <= 0:
+        return soul.alpha_start
+    if p >= 1:
+        return soul.alpha_target
+    return _alpha(p, soul)
+
+
+def curve(n_steps: int, soul: SoulPlan) -> list[float]:
+    return [alpha_at(step, n_steps, soul) for step in range(n_steps)]
+
+
+def critical_step(n_steps: int, soul: SoulPlan) -> int:
+    """The step into which alpha takes its largest stride."""
+    alphas = curve(n_steps, soul)
+    return max(range(1, n_steps), key=lambda i: abs(alphas[i] - alphas[i - 1]))
+
+
+def half_open_step(n_steps: int, soul: SoulPlan) -> int | None:
+    """The first step with alpha ≥ 0 (gate half open), or None if that never happens."""
+    return next((i for i, alpha in enumerate(curve(n_steps, soul)) if alpha >= 0), None)
+
+
+def phases(n_steps: int, soul: SoulPlan) -> list[str]:
+    """latent, critical or settled for every step: critical where alpha moves at half its top speed or more."""
+    alphas = curve(n_steps, soul)
+    strides = [0.0] + [abs(b - a) for a, b in zip(alphas, alphas[1:], strict=False)]
+    top = max(strides)
+    moving = [i for i, stride in enumerate(strides) if stride > 0 and stride >= top / 2]
+    first = moving[0] if moving else n_steps
+    return [_phase(i, alpha, first, soul.alpha_target) for i, alpha in enumerate(alphas)]
+
+
+def _phase(step: int, alpha: float, first_critical: int, target: float) -> str:
+    if abs(alpha - target) < SETTLED_DISTANCE:
+        return "settled"
+    return "critical" if step >= first_critical else "latent"
+
+
+def _alpha(p: float, soul: SoulPlan) -> float:
+    start, target = soul.alpha_start, soul.alpha_target
+    if soul.schedule.kind == "two_phase":
+        halfway = HALFWAY_ALPHA
+        return start + (halfway - start) * 2 * p if p < 0.5 else halfway + (target - halfway) * (2 * p - 1)
+    return start + (target - start) * _SHAPES[soul.schedule.kind](p, soul.schedule.steepness)
+
+
+def _linear(p: float, steepness: float) -> float:
+    return p
+
+
+def _sigmoid(p: float, steepness: float) -> float:
+    """Logistic in p centred at ½, renormalised to run from exactly 0 to exactly 1."""
+    low = gate(-steepness / 2)
+    return (gate(steepness * (p - 0.5)) - low) / (1 - 2 * low)
+
+
+def _cosine(p: float, steepness: float) -> float:
+    return (1 - math.cos(math.pi * p)) / 2
+
+
+def _exponential(p: float, steepness: float) -> float:
+    """1 − e^{−kp}, normalised so that it arrives."""
+    return -math.expm1(-steepness * p) / -math.expm1(-steepness)
+
+
+_SHAPES: dict[str, Callable[[float, float], float]] = {
+    "linear": _linear,
+    "sigmoid": _sigmoid,
+    "cosine": _cosine,
+    "exponential": _exponential,
+}

@@ -1,0 +1,1 @@
+"""Training of adapter and rotation under the alpha schedule."""
