@@ -1,0 +1,43 @@
+"""Where events wait between the thread that reads them and the pages that draw them."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject, QTimer
+
+from aegis_core.events import Event
+
+INTERVAL_MILLISECONDS = 50
+SLICE_SECONDS = 0.02
+
+
+class Inbox(QObject):
+    """Any thread may `put`; the window's thread hands events on 20 times a second.
+
+    One turn works for 20 ms at most, so that a flood of events never freezes the window.
+    """
+
+    def __init__(self, deliver: Callable[[Event], None], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._deliver = deliver
+        self._waiting: deque[Event] = deque()
+        self._timer = QTimer(self, interval=INTERVAL_MILLISECONDS)
+        self._timer.timeout.connect(self._drain)
+
+    def put(self, event: Event) -> None:
+        self._waiting.append(event)
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Deliver what still waits, then rest."""
+        self._timer.stop()
+        while self._waiting:
+            self._deliver(self._waiting.popleft())
+
+    def _drain(self) -> None:
+        until = time.perf_counter() + SLICE_SECONDS
+        while self._waiting and time.perf_counter() < until:
+            self._deliver(self._waiting.popleft())

@@ -1,0 +1,293 @@
+"""What every page of a step has in common: title, state, one sentence, progress, and what to do when it failed."""
+
+import time
+
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from aegis_core.events import Event, Progress, StepFailed, StepFinished, StepStarted
+
+from .. import text
+from .. import theme as themes
+from ..flow import Status
+from ..i18n import filled, mark, tr
+from ..run_view import RunView
+from ..state import AppState
+from ..theme import Theme
+
+UNITS = {
+    "steps": mark("{done} of {total} steps"),
+    "trials": mark("{done} of {total} trials"),
+    "shards": mark("{done} of {total} shards"),
+    "bytes": mark("{done} of {total}"),
+    "tokens": mark("{done} of {total} tokens"),
+    "tensors": mark("{done} of {total} tensors"),
+    "answers": mark("{done} of {total} answers"),
+    "checks": mark("{done} of {total} checks"),
+    "files": mark("{done} of {total} files"),
+    "batches": mark("{done} of {total} batches"),
+    "rows": mark("{done} of {total} rows"),
+}
+
+
+class StepPage(QWidget):
+    """Shows one step. A subclass sets `step` and `sentence`, puts its content into `self.body`, and overrides
+    `on_event` (live), `show_run` (a run was opened or this step began anew: draw its past), `retranslate`,
+    `set_theme` and `plan_changed` as far as it needs them, calling the base first.
+    """
+
+    step = ""
+    sentence = ""  # marked English: what this step does and why
+    scrolls = True  # False: the body takes the page's height itself
+
+    run_requested = Signal(str)  # step
+    go_requested = Signal(str)  # page
+
+    def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("page")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.state = state
+        self.theme = themes.LIGHT
+        self._progress: Progress | None = None
+        self._pace: list[tuple[float, float]] = []
+        self.title = label(role="title")
+        self.status_icon = QLabel()
+        self.status_word = label(role="secondary")
+        self.progress_text = label(role="secondary")
+        self.progress_text.setFont(themes.tabular())
+        self.lead = label(role="secondary", wraps=True)
+        self.bar = QProgressBar(textVisible=False)
+        self.failure = FailureBox()
+        self.failure.button.clicked.connect(lambda: self.run_requested.emit(self.step))
+        self.notice = label(role="warn", wraps=True)
+        self.body = QVBoxLayout()
+        self.body.setContentsMargins(0, 0, 0, 0)
+        self.body.setSpacing(16)
+        self._lay_out()
+        state.plan_changed.connect(self.plan_changed)
+        state.flow_changed.connect(self.show_status)
+
+    # ---- for subclasses
+
+    def on_event(self, event: Event) -> None:
+        """One event of this step, as it happens."""
+        match event:
+            case StepStarted():
+                self._progress, self._pace = None, []
+                self.failure.hide()
+            case Progress():
+                self._progress = event
+                self._note_pace(event)
+            case StepFailed():
+                self.failure.show_failure(event)
+            case StepFinished():
+                self._progress = None
+        self._show_progress()
+
+    def show_run(self, view: RunView) -> None:
+        """Draw what is known about this step's latest attempt; also when there is nothing."""
+        step = view.step(self.step)
+        self._progress, self._pace = (step.progress if step.running else None), []
+        self.failure.setVisible(isinstance(step.ended, StepFailed))
+        if isinstance(step.ended, StepFailed):
+            self.failure.show_failure(step.ended)
+        self.show_status()
+
+    def plan_changed(self) -> None:
+        """The plan is another one."""
+
+    def set_theme(self, theme: Theme) -> None:
+        self.theme = theme
+        self.show_status()
+
+    def retranslate(self) -> None:
+        """Set every text again, in the language of now."""
+        self.title.setText(tr(text.STEP_TITLES[self.step]))
+        self.lead.setText(tr(self.sentence))
+        self.failure.retranslate()
+        self.show_status()
+
+    # ---- the frame
+
+    @property
+    def status(self) -> Status:
+        return self.state.status(self.step)
+
+    def show_status(self) -> None:
+        """Show the step's state as shape and word, and what an outdated or waiting one means."""
+        status = self.status
+        name = text.STATUS_ICONS[status]
+        self.status_icon.setPixmap(themes.icon(name, status_colour(status, self.theme)).pixmap(QSize(16, 16)))
+        self.status_word.setText(tr(text.STATUS_WORDS[status]))
+        self.notice.setText(self._notice(status))
+        self.notice.setVisible(bool(self.notice.text()))
+        if status is not Status.FAILED:
+            self.failure.hide()
+        self._show_progress()
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.LanguageChange:
+            self.retranslate()
+        super().changeEvent(event)
+
+    def _notice(self, status: Status) -> str:
+        if status is Status.STALE:
+            return tr("This result is outdated: a setting or an earlier step changed since. Run it again.")
+        if status is Status.WAITING:
+            needed = self.state.flow.blocking(self.step)
+            return filled("This step comes after “{step}”.", step=tr(text.STEP_TITLES[needed])) if needed else ""
+        if status is Status.CANCELLED:
+            return tr("Stopped. What was finished is kept; it goes on from there.")
+        return ""
+
+    def _note_pace(self, event: Progress) -> None:
+        if self._pace and event.done < self._pace[-1][1]:
+            self._pace = []
+        self._pace = [*self._pace[-40:], (time.monotonic(), event.done)]
+
+    def _show_progress(self) -> None:
+        progress = self._progress
+        busy = self.status in (Status.RUNNING, Status.PAUSED)
+        self.bar.setVisible(busy)
+        self.progress_text.setVisible(busy and progress is not None)
+        if not busy:
+            return
+        if progress is None or progress.total <= 0:
+            self.bar.setRange(0, 0)
+            return
+        self.bar.setRange(0, 1000)
+        self.bar.setValue(round(1000 * min(progress.done / progress.total, 1)))
+        figure = text.size if progress.unit == "bytes" else text.number
+        template = UNITS.get(progress.unit, mark("{done} of {total}"))
+        said = [tr(progress.phase)] if progress.phase else []
+        said.append(filled(template, done=figure(progress.done), total=figure(progress.total)))
+        if (left := self._seconds_left(progress)) is not None:
+            said.append(text.remaining(left))
+        self.progress_text.setText(" · ".join(said))
+
+    def _seconds_left(self, progress: Progress) -> float | None:
+        if len(self._pace) < 3 or self.status is Status.PAUSED:
+            return None
+        (began, first), (now, last) = self._pace[0], self._pace[-1]
+        if now - began < 1 or last <= first:
+            return None
+        return (progress.total - last) * (now - began) / (last - first)
+
+    def _lay_out(self) -> None:
+        top = QHBoxLayout()
+        top.setSpacing(8)
+        top.addWidget(self.title)
+        top.addStretch(1)
+        top.addWidget(self.progress_text)
+        top.addSpacing(8)
+        top.addWidget(self.status_icon)
+        top.addWidget(self.status_word)
+        page = QVBoxLayout(self)
+        page.setContentsMargins(24, 20, 24, 12)
+        page.setSpacing(8)
+        page.addLayout(top)
+        page.addWidget(self.lead)
+        page.addWidget(self.bar)
+        page.addWidget(self.notice)
+        page.addWidget(self.failure)
+        page.addSpacing(8)
+        self.failure.hide()
+        if not self.scrolls:
+            page.addLayout(self.body, 1)
+            return
+        inner = QWidget(objectName="scrolled")
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 8, 0)
+        column.addLayout(self.body)
+        column.addStretch(1)
+        area = QScrollArea(widgetResizable=True)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        page.addWidget(area, 1)
+
+
+class FailureBox(QFrame):
+    """A failure: one sentence, one suggestion, one button."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setProperty("role", "failure")
+        self._failure: StepFailed | None = None
+        self.reason = label(role="strong", wraps=True)
+        self.advice = label(wraps=True)
+        for line in (self.reason, self.advice):
+            line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.button = QPushButton()
+        sentences = QVBoxLayout()
+        sentences.setSpacing(4)
+        sentences.addWidget(self.reason)
+        sentences.addWidget(self.advice)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(16, 12, 16, 12)
+        row.setSpacing(16)
+        row.addLayout(sentences, 1)
+        row.addWidget(self.button)
+        self.retranslate()
+
+    def show_failure(self, failure: StepFailed) -> None:
+        self._failure = failure
+        self.retranslate()
+        self.show()
+
+    def retranslate(self) -> None:
+        self.button.setText(tr("Try again"))
+        if self._failure:
+            self.reason.setText(failure_reason(self._failure))
+            self.advice.setText(failure_advice(self._failure))
+            self.advice.setVisible(bool(self.advice.text()))
+
+
+def failure_reason(failure: StepFailed) -> str:
+    """The sentence in the window's language."""
+    template = failure.reason_template
+    return filled(template, failure.values) if template else tr(failure.reason)
+
+
+def failure_advice(failure: StepFailed) -> str:
+    template = failure.advice_template
+    return filled(template, failure.values) if template else tr(failure.advice)
+
+
+def status_colour(status: Status, theme: Theme) -> str:
+    colours = {
+        Status.DONE: theme.success,
+        Status.FAILED: theme.danger,
+        Status.STALE: theme.warning,
+        Status.CANCELLED: theme.warning,
+        Status.RUNNING: theme.text,
+        Status.PAUSED: theme.text,
+    }
+    return colours.get(status, theme.secondary)
+
+
+def label(content: str = "", *, role: str = "", wraps: bool = False) -> QLabel:
+    """A label in one of the roles of the style sheet."""
+    made = QLabel(content)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setWordWrap(wraps)
+    if role:
+        made.setProperty("role", role)
+    return made
+
+
+def card() -> QFrame:
+    """A quiet box with a hairline; give it a layout."""
+    made = QFrame()
+    made.setProperty("role", "card")
+    return made

@@ -1,0 +1,148 @@
+"""What is known about a run so far, built from its events: pages that open late show the past from here. Qt-free."""
+
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from aegis_core.events import (
+    TERMINAL,
+    Artifact,
+    CheckRow,
+    Event,
+    Log,
+    Metric,
+    Paused,
+    PhaseChanged,
+    PlanChanged,
+    Progress,
+    Sample,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    Telemetry,
+    TrialFinished,
+    Verdict,
+)
+
+KEPT_LOG_LINES = 2000
+KEPT_SAMPLES = 200
+KEPT_TELEMETRY = 3600
+
+
+@dataclass
+class Series:
+    """One curve; a value that was not finite is NaN. A step that comes again (after a resume) cuts what followed it."""
+
+    steps: "array[int]" = field(default_factory=lambda: array("q"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, step: int, value: float | None) -> None:
+        while self.steps and self.steps[-1] >= step:
+            self.steps.pop()
+            self.values.pop()
+        self.steps.append(step)
+        self.values.append(float("nan") if value is None else value)
+
+
+@dataclass
+class StepView:
+    """The latest attempt of one step."""
+
+    step: str
+    started_at: float = 0.0
+    ended: Event | None = None
+    skipped: str = ""
+    paused: bool = False
+    progress: Progress | None = None
+    series: dict[str, Series] = field(default_factory=dict)
+    phases: list[PhaseChanged] = field(default_factory=list)
+    rows: dict[str, CheckRow] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    trials: dict[int, TrialFinished] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
+    telemetry: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=KEPT_TELEMETRY))
+
+    @property
+    def running(self) -> bool:
+        return self.started_at > 0 and self.ended is None
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Metric():
+                self.series.setdefault(event.name, Series()).add(event.step, event.value)
+            case Progress():
+                self.progress = event
+            case PhaseChanged():
+                self.phases = [p for p in self.phases if p.step < event.step] + [event]
+            case CheckRow():
+                self.rows[event.name] = event
+            case Verdict():
+                self.verdicts[event.name] = event
+            case TrialFinished():
+                self.trials[event.number] = event
+            case Artifact():
+                self.artifacts[event.path] = event
+            case Sample():
+                self.samples.append(event)
+            case Telemetry():
+                self.telemetry.append(event)
+            case Paused():
+                self.paused = event.paused
+            case StepSkipped():
+                self.skipped = event.reason
+            case _ if isinstance(event, TERMINAL):
+                self.ended = event
+                self.paused = False
+
+    def events(self) -> Iterator[Event]:
+        """The attempt once more, condensed, in an order in which a page can draw it."""
+        if self.started_at:
+            yield StepStarted(at=self.started_at, stage=self.step)
+        for name, series in self.series.items():
+            for step, value in zip(series.steps, series.values, strict=True):
+                yield Metric(name, step, value if value == value else None, stage=self.step)
+        yield from self.phases
+        yield from self.rows.values()
+        yield from self.verdicts.values()
+        yield from self.trials.values()
+        yield from self.artifacts.values()
+        yield from self.samples
+        yield from self.telemetry
+        if self.progress:
+            yield self.progress
+        if self.paused:
+            yield Paused(True, stage=self.step)
+        if self.ended:
+            yield self.ended
+
+
+@dataclass
+class RunView:
+    """Every step's latest attempt, the log and the newest reading of the machine."""
+
+    steps: dict[str, StepView] = field(default_factory=dict)
+    log: deque[Event] = field(default_factory=lambda: deque(maxlen=KEPT_LOG_LINES))
+    telemetry: Telemetry | None = None
+
+    def step(self, name: str) -> StepView:
+        return self.steps.setdefault(name, StepView(name))
+
+    def apply(self, event: Event) -> None:
+        if isinstance(event, StepStarted):
+            self._start(event)
+        elif event.stage:
+            self.step(event.stage).apply(event)
+        if isinstance(event, Telemetry):
+            self.telemetry = event
+        if isinstance(event, Log | StepStarted | StepSkipped | PlanChanged | StepFailed | TERMINAL):
+            self.log.append(event)
+
+    def _start(self, event: StepStarted) -> None:
+        """A fresh attempt forgets the last one; a resumed one goes on with its curves."""
+        old = self.steps.get(event.stage)
+        if not event.resumed or old is None:
+            old = StepView(event.stage)
+        old.started_at, old.ended, old.skipped, old.paused = event.at or 1.0, None, "", False
+        self.steps[event.stage] = old

@@ -1,0 +1,139 @@
+"""The one run that is open: its folder, its plan and what is known about it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from aegis_core import events, pipeline
+from aegis_core import plan as plans
+from aegis_core.events import Event, StepCancelled, StepFailed
+from aegis_core.failures import UserError
+from aegis_core.plan import Plan
+from aegis_core.run_directory import RunDirectory
+
+from .flow import Flow, Status
+from .run_view import RunView
+
+
+class AppState(QObject):
+    """Changes go through here and nowhere else, so that the disk and the pages never disagree.
+
+    `flow_changed` comes whenever a step's state may be another; `event_arrived` carries every event of the engine.
+    """
+
+    run_opened = Signal()
+    plan_changed = Signal()
+    flow_changed = Signal()
+    event_arrived = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.run: RunDirectory | None = None
+        self.plan = Plan()
+        self.view = RunView()
+        self.flow = Flow()
+        self.busy = False
+        self._running = ""
+        self._paused = False
+
+    def open(self, path: Path) -> None:
+        """Open an existing run; UserError if there is none or its plan is not readable."""
+        run = RunDirectory.open(path)
+        plan = run.plan()
+        pipeline.states(run, plan)
+        self.run, self.plan = run, plan
+        self.view = past(run)
+        self._running, self._paused, self.busy = "", False, False
+        self.refresh()
+        self.run_opened.emit()
+
+    def create(self, path: Path, plan: Plan) -> None:
+        """Start a new run in an empty place and open it; UserError if a run is already there."""
+        RunDirectory.create(path, plan)
+        self.open(path)
+
+    def close(self) -> None:
+        self.run, self.plan, self.view = None, Plan(), RunView()
+        self.refresh()
+        self.run_opened.emit()
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set "section.field" values and write plan.json; UserError, and nothing changed, if they are not allowed."""
+        if self.busy:
+            raise UserError(
+                "Settings cannot change while a step is running.", "Stop it first, or wait until it is done."
+            )
+        plan = plans.changed(self.plan, dict(changes))
+        if plan == self.plan:
+            return
+        if self.run:
+            self.run.write_plan(plan)
+        self.plan = plan
+        self.refresh()
+        self.plan_changed.emit()
+
+    def begin(self) -> None:
+        """The engine was started for this run."""
+        self.busy = True
+        self.refresh()
+
+    def end(self) -> None:
+        """The engine is gone."""
+        self.busy, self._running, self._paused = False, "", False
+        self._read_plan()
+        self.refresh()
+
+    def receive(self, event: Event) -> None:
+        """Take one event of the engine: remember it, pass it on, and see whether a step's state changed."""
+        self.view.apply(event)
+        match event:
+            case events.StepStarted():
+                self._running, self._paused = event.stage, False
+                self.refresh()
+            case events.Paused():
+                self._paused = event.paused
+                self.refresh()
+            case events.PlanChanged():
+                self._read_plan()
+                self.refresh()
+            case events.StepFinished() | events.StepFailed() | events.StepCancelled() | events.StepSkipped():
+                self._running, self._paused = "", False
+                self.refresh()
+        self.event_arrived.emit(event)
+
+    def status(self, page: str) -> Status:
+        return self.flow.status(page)
+
+    def refresh(self) -> None:
+        """Read every step's state from the files again."""
+        found = pipeline.states(self.run, self.plan) if self.run else {}
+        self.flow = Flow(found, self._running, self._paused, self.busy, self._ended())
+        self.flow_changed.emit()
+
+    def _read_plan(self) -> None:
+        if self.run and (plan := self.run.plan()) != self.plan:
+            self.plan = plan
+            self.plan_changed.emit()
+
+    def _ended(self) -> dict[str, Status]:
+        kinds: dict[type[Event], Status] = {StepFailed: Status.FAILED, StepCancelled: Status.CANCELLED}
+        steps = self.view.steps.items()
+        return {name: kinds[type(step.ended)] for name, step in steps if type(step.ended) in kinds} | {
+            name: Status.CANCELLED for name, step in steps if step.running and not self.busy
+        }
+
+
+def past(run: RunDirectory) -> RunView:
+    """Everything events.jsonl tells about the run so far; a torn last line is passed over."""
+    view = RunView()
+    if not run.events_path.is_file():
+        return view
+    with run.events_path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                view.apply(events.decode(line))
+            except ValueError:
+                continue
+    return view
