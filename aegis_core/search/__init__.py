@@ -1,0 +1,1 @@
+"""The two searches: Optuna studies that live in the run directory and survive a kill."""
