@@ -114,6 +114,7 @@ class Machine:
     glibc: tuple[int, int] | None = None
     is_root: bool = False
     has_apt: bool = False
+    is_64_bit: bool = True
     has_display: bool = True
     nvidia: bool = False  # a driver is there
     driver_cuda: tuple[int, int] | None = None  # the newest CUDA the driver knows
@@ -163,6 +164,8 @@ def python_refusal(version: tuple[int, int]) -> str | None:
 
 
 def machine_refusal(machine: Machine, command: str) -> str | None:
+    if not machine.is_64_bit:
+        return "AEGIS needs a 64-bit Python and this one is 32-bit: get the 64-bit one from python.org."
     if machine.glibc is not None and machine.glibc < GLIBC:
         return "AEGIS needs glibc {}.{} or newer (Debian 12, Ubuntu 22.04); this system has {}.{}.".format(
             *GLIBC, *machine.glibc
@@ -341,6 +344,7 @@ def look() -> Machine:
         glibc=glibc_version() if system == "Linux" else None,
         is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
         has_apt=shutil.which("apt-get") is not None,
+        is_64_bit=sys.maxsize > 2**32,
         has_display=system != "Linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))),
     )
     return with_nvidia(machine)
