@@ -23,7 +23,7 @@ def setting(
     default: Any, description: str, *, unit: str = "", advanced: bool = False, cosmetic: bool = False, **bounds: Any
 ) -> Any:
     """A pydantic field with the extras the forms need."""
-    extra = {"unit": unit, "advanced": advanced, "cosmetic": cosmetic}
+    extra: dict[str, Any] = {"unit": unit, "advanced": advanced, "cosmetic": cosmetic}
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
