@@ -209,7 +209,7 @@ def test_failed_trials_have_a_reason_and_no_score(search_context: StepContext) -
 
 def test_a_study_of_failures_has_no_best(search_context: StepContext) -> None:
     trials = run_study(quadratic(n_trials=2, fail=(0, 1)), search_context)
-    with pytest.raises(UserError, match="None of the 2 trials succeeded.*loss is not finite"):
+    with pytest.raises(UserError, match=r"None of the 2 trials succeeded.*loss is not finite"):
         refuse_without_best(best_of(trials, "minimize"), trials)
 
 
