@@ -118,11 +118,14 @@ class AppState(QObject):
             self.plan_changed.emit()
 
     def _ended(self) -> dict[str, Status]:
-        kinds: dict[type[Event], Status] = {StepFailed: Status.FAILED, StepCancelled: Status.CANCELLED}
-        steps = self.view.steps.items()
-        return {name: kinds[type(step.ended)] for name, step in steps if type(step.ended) in kinds} | {
-            name: Status.CANCELLED for name, step in steps if step.running and not self.busy
-        }
+        """How the latest attempt of each step ended, where that was not well; one that broke off counts as stopped."""
+        ended: dict[str, Status] = {}
+        for name, step in self.view.steps.items():
+            if isinstance(step.ended, StepFailed):
+                ended[name] = Status.FAILED
+            elif isinstance(step.ended, StepCancelled) or (step.running and not self.busy):
+                ended[name] = Status.CANCELLED
+        return ended
 
 
 def past(run: RunDirectory) -> RunView:

@@ -205,7 +205,8 @@ class StepPage(QWidget):
         if not self.scrolls:
             page.addLayout(self.body, 1)
             return
-        inner = QWidget(objectName="scrolled")
+        inner = QWidget()
+        inner.setObjectName("scrolled")
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 8, 0)
         column.addLayout(self.body)

@@ -1,0 +1,315 @@
+"""The widgets a form is made of. Each holds one value and says when it was edited and when the edit is over."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+
+from . import text
+from . import theme as themes
+from .i18n import filled, tr
+from .plan_fields import FILES, FOLDERS, OPTIONS, SUGGESTIONS, PlanField
+
+WIDTH = 216
+
+
+class Control(QWidget):
+    """`edited` comes with every key, `settled` when the edit is over (focus left, Enter, a choice made)."""
+
+    edited = Signal()
+    settled = Signal()
+
+    def __init__(self, field: PlanField) -> None:
+        super().__init__()
+        self.field = field
+        self.row = QHBoxLayout(self)
+        self.row.setContentsMargins(0, 0, 0, 0)
+        self.row.setSpacing(8)
+
+    def value(self) -> Any:
+        """What is entered; ValueError with a sentence for the user if it cannot be read."""
+        raise NotImplementedError
+
+    def set_value(self, value: Any) -> None:
+        raise NotImplementedError
+
+    def set_invalid(self, invalid: bool) -> None:
+        """Mark the widget; colour never stands alone, the form writes the sentence beside it."""
+
+    def retranslate(self) -> None:
+        """Texts of options and buttons."""
+
+    def set_name(self, name: str, description: str) -> None:
+        """What a screen reader says."""
+        for child in self.findChildren(QWidget):
+            if child.focusPolicy() != Qt.FocusPolicy.NoFocus and not child.accessibleName():
+                child.setAccessibleDescription(description)
+        if proxy := self.focusProxy():
+            proxy.setAccessibleName(name)
+
+    def _finish(self) -> None:
+        """A choice was made: that is an edit and its end at once."""
+        self.edited.emit()
+        self.settled.emit()
+
+    def _add(self, widget: QWidget, stretch: int = 0) -> None:
+        self.row.addWidget(widget, stretch)
+        if self.focusProxy() is None:
+            self.setFocusProxy(widget)
+
+
+class Switch(Control):
+    def __init__(self, field: PlanField) -> None:
+        super().__init__(field)
+        self.box = QCheckBox()
+        self.box.clicked.connect(self._finish)
+        self._add(self.box)
+        self.row.addStretch(1)
+        self.box.toggled.connect(self.retranslate)
+
+    def value(self) -> bool:
+        return self.box.isChecked()
+
+    def set_value(self, value: Any) -> None:
+        self.box.setChecked(value)
+        self.retranslate()
+
+    def retranslate(self) -> None:
+        self.box.setText(tr("On") if self.box.isChecked() else tr("Off"))
+
+
+class Choice(Control):
+    def __init__(self, field: PlanField) -> None:
+        super().__init__(field)
+        self.box = _Box()
+        for option in field.options:
+            self.box.addItem(option, option)
+        self.box.activated.connect(self._finish)
+        self._add(self.box, 1)
+
+    def value(self) -> str:
+        return str(self.box.currentData())
+
+    def set_value(self, value: Any) -> None:
+        self.box.setCurrentIndex(self.box.findData(value))
+
+    def retranslate(self) -> None:
+        for index, option in enumerate(self.field.options):
+            self.box.setItemText(index, tr(OPTIONS.get(option, option)))
+
+
+class Choices(Control):
+    """Several of a few: one box each."""
+
+    def __init__(self, field: PlanField) -> None:
+        super().__init__(field)
+        self.boxes = {option: QCheckBox(option) for option in field.options}
+        for box in self.boxes.values():
+            box.clicked.connect(self._finish)
+            self._add(box)
+        self.row.addStretch(1)
+
+    def value(self) -> list[str]:
+        chosen = [option for option, box in self.boxes.items() if box.isChecked()]
+        if not chosen:
+            raise ValueError(tr("Choose at least one."))
+        return chosen
+
+    def set_value(self, value: Any) -> None:
+        for option, box in self.boxes.items():
+            box.setChecked(option in value)
+
+    def retranslate(self) -> None:
+        for option, box in self.boxes.items():
+            box.setText(tr(OPTIONS.get(option, option)))
+
+
+class Line(Control):
+    """One line of text; subclasses read numbers from it."""
+
+    def __init__(self, field: PlanField) -> None:
+        super().__init__(field)
+        self.line = QLineEdit()
+        self._connect(self.line)
+        self._add(self.line, 1)
+
+    def value(self) -> Any:
+        return self.line.text().strip()
+
+    def set_value(self, value: Any) -> None:
+        if self.line.text() != str(value):
+            self.line.setText(str(value))
+            self.line.setCursorPosition(0)
+
+    def set_invalid(self, invalid: bool) -> None:
+        self.line.setProperty("invalid", invalid)
+        self.line.style().unpolish(self.line)
+        self.line.style().polish(self.line)
+
+    def _connect(self, line: QLineEdit) -> None:
+        line.textEdited.connect(lambda: self.edited.emit())
+        line.editingFinished.connect(lambda: self.settled.emit())
+
+
+class Number(Line):
+    """An int or float, typed; scientific notation is welcome. Up and Down change whole numbers by one."""
+
+    def __init__(self, field: PlanField) -> None:
+        super().__init__(field)
+        self.line.setFont(themes.tabular())
+
+    def value(self) -> float | int:
+        entered = self.line.text().strip().replace(",", "").replace("−", "-")
+        try:
+            number = int(entered) if self.field.type is int else float(entered)
+        except ValueError:
+            message = (
+                tr("Write a whole number.") if self.field.type is int else tr("Write a number, e.g. 0.0003 or 3e-4.")
+            )
+            raise ValueError(message) from None
+        if sentence := outside(self.field, number):
+            raise ValueError(sentence)
+        return number
+
+    def set_value(self, value: Any) -> None:
+        super().set_value(value if self.field.type is int else plain(value))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        steps = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}
+        step = steps.get(Qt.Key(event.key()))
+        if step is None or self.field.type is not int:
+            super().keyPressEvent(event)
+            return
+        try:
+            self.line.setText(str(self.value() + step))
+        except ValueError:
+            return
+        self.edited.emit()
+
+
+class Numbers(Line):
+    """Several whole numbers, separated by commas."""
+
+    def value(self) -> list[int]:
+        items = [item.strip() for item in self.line.text().replace("、", ",").split(",") if item.strip()]
+        if not items or not all(item.isdecimal() and int(item) > 0 for item in items):
+            raise ValueError(tr("Write whole numbers above 0, separated by commas."))
+        return [int(item) for item in items]
+
+    def set_value(self, value: Any) -> None:
+        super().set_value(", ".join(map(str, value)))
+
+
+class Place(Line):
+    """Text that may name a folder or file: with a button that chooses one, and suggestions where there are some."""
+
+    def __init__(self, field: PlanField) -> None:
+        super().__init__(field)
+        if field.name in SUGGESTIONS:
+            self.box = _Box(editable=True)
+            self.box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+            self.box.addItems(list(SUGGESTIONS[field.name]))
+            self.row.replaceWidget(self.line, self.box)
+            self.line.deleteLater()
+            edit = self.box.lineEdit()
+            assert edit is not None
+            self.line = edit
+            self._connect(self.line)
+            self.box.activated.connect(self._finish)
+            self.row.setStretchFactor(self.box, 1)
+            self.setFocusProxy(self.box)
+        self.button = QPushButton()
+        self.button.setProperty("role", "quiet")
+        self.button.clicked.connect(self._choose)
+        self.row.addWidget(self.button)
+
+    def retranslate(self) -> None:
+        self.button.setText(tr("Choose…"))
+
+    def _choose(self) -> None:
+        here = str(Path(self.line.text()).expanduser()) if self.line.text() else ""
+        if self.field.name in FILES:
+            kinds = tr("Datasets") + " (*.jsonl *.txt *.parquet)"
+            chosen, _ = QFileDialog.getOpenFileName(self, tr(self.field.label), here, kinds)
+        else:
+            chosen = QFileDialog.getExistingDirectory(self, tr(self.field.label), here)
+        if chosen:
+            self.line.setText(chosen)
+            self.edited.emit()
+            self.settled.emit()
+
+
+class _Box(QComboBox):
+    """A combo box that leaves the wheel to the page unless it is being used."""
+
+    def __init__(self, editable: bool = False) -> None:
+        super().__init__()
+        self.setEditable(editable)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMinimumContentsLength(12)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+
+    def wheelEvent(self, event: Any) -> None:
+        event.ignore()
+
+
+def control(field: PlanField) -> Control:
+    """The widget that suits the field's type."""
+    made: Control
+    if field.many:
+        made = Choices(field) if field.options else Numbers(field)
+    elif field.options:
+        made = Choice(field)
+    elif field.type is bool:
+        made = Switch(field)
+    elif field.type in (int, float):
+        made = Number(field)
+    elif field.name in (*FOLDERS, *FILES):
+        made = Place(field)
+    else:
+        made = Line(field)
+    return made
+
+
+def is_wide(field: PlanField) -> bool:
+    """Whether the control wants more than a number's width."""
+    return field.type is str and get_args(field.type) == ()
+
+
+def outside(field: PlanField, number: float) -> str:
+    """The sentence for a number that the bounds do not allow; "" if they do."""
+    low, high = field.low, field.high
+    below = low is not None and (number <= low if field.low_open else number < low)
+    above = high is not None and (number >= high if field.high_open else number > high)
+    if number != number or not (below or above):
+        return "" if number == number else tr("Write a number, e.g. 0.0003 or 3e-4.")
+    values = {"low": text.number(low), "high": text.number(high)}
+    if high is None:
+        return filled("Must be above {low}." if field.low_open else "Must be at least {low}.", values)
+    if low is None:
+        return filled("Must be below {high}." if field.high_open else "Must be at most {high}.", values)
+    if field.low_open:
+        return filled("Must be above {low} and at most {high}.", values)
+    if field.high_open:
+        return filled("Must be at least {low} and below {high}.", values)
+    return filled("Must be between {low} and {high}.", values)
+
+
+def plain(value: float) -> str:
+    """A float as a person types it: 2.7e-4, 0.05, 12."""
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    if abs(value) >= 1e-3:
+        return repr(value)
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
