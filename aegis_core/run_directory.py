@@ -17,7 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from . import __version__, plan as plans
+from . import __version__
+from . import plan as plans
 from .events import Artifact
 from .failures import UsageError, UserError
 from .plan import Plan
@@ -93,6 +94,10 @@ class RunDirectory:
     def previous_folder(self, step: str) -> Path:
         """Where an outdated result of the step waits until its successor is complete."""
         return self.path / "previous" / step
+
+    def begun(self, step: str) -> bool:
+        """Whether an attempt at the step, finished or not, lies there."""
+        return (self.step_folder(step) / "begun.json").is_file()
 
     def plan(self) -> Plan:
         return plans.loads(self.plan_path.read_text(encoding="utf-8-sig"), self.plan_path)

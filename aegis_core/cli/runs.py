@@ -1,0 +1,69 @@
+"""Commands about a run as such: new, set, status."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..failures import UsageError
+from ..pipeline import STEPS, State, states
+from ..plan import Plan, changed, demo_plan, parsed
+from ..run_directory import RunDirectory
+from .tables import settings_lines, status_table
+from .work import RunFolder, Settings, apply_settings
+
+
+def new(
+    run_dir: RunFolder,
+    demo: Annotated[bool, typer.Option("--demo", help="Use the embedded demo model.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Start a run: write its plan."""
+    plan = changed(demo_plan() if demo else Plan(), dict(map(parsed, settings or [])))
+    RunDirectory.create(run_dir, plan)
+
+
+def change(
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN_DIR]", help="Folder of the run.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[SECTION.FIELD=VALUE]...")] = None,
+    show: Annotated[bool, typer.Option("--list", help="Show every setting, its value and its meaning.")] = False,
+) -> None:
+    """Change settings of a run; nothing is written unless all of them are valid."""
+    if run_dir is None:
+        if not show:
+            raise UsageError("Which run?", "Write aegis set RUN_DIR section.field=value, or aegis set --list.")
+        print(*settings_lines(Plan()), sep="\n")
+        return
+    run = RunDirectory.open(run_dir)
+    if settings:
+        with run.lock():
+            apply_settings(run, settings)
+    elif not show:
+        raise UsageError("Nothing to change.", "Write e.g. train.steps=200, or --list to see all settings.")
+    if show:
+        print(*settings_lines(run.plan()), sep="\n")
+
+
+def status(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Say where each step stands."""
+    run = RunDirectory.open(run_dir)
+    found = states(run, run.plan())
+    if not as_json:
+        Console().print(status_table(run, found))
+        return
+    rows = [_row(run, step.id, found[step.id]) for step in STEPS]
+    print(json.dumps({"run": str(run.path), "running": run.is_locked(), "steps": rows}, indent=1))
+
+
+def _row(run: RunDirectory, step: str, state: State) -> dict[str, object]:
+    done = run.done(step)
+    return {
+        "id": step,
+        "state": str(state),
+        "begun": done is None and run.begun(step),
+        "seconds": done.seconds if done else None,
+        "finished_at": done.finished_at if done else None,
+        "outputs": [str(run.output_path(artifact)) for artifact in done.outputs] if done else [],
+    }

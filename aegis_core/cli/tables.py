@@ -1,0 +1,93 @@
+"""Tables that the commands print."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from ..events import CheckRow
+from ..pipeline import STEPS, State
+from ..plan import Frozen, Plan
+from ..run_directory import RunDirectory
+from .painter import TITLES
+
+_COLOURS = {
+    "ok": "green", "pass": "green", "done": "green",
+    "warning": "yellow", "skipped": "yellow", "stale": "yellow",
+    "missing": "red", "fail": "red",
+}  # fmt: skip
+
+
+def check_table(rows: Iterable[CheckRow]) -> Table:
+    table = _table("what", "state", "found", "what mends it")
+    for row in rows:
+        table.add_row(escape(row.name), _coloured(row.status), escape(row.found), escape(row.fix))
+    return table
+
+
+def status_table(run: RunDirectory, found: dict[str, State]) -> Table:
+    table = _table("step", "state", "seconds", "outputs")
+    for step in STEPS:
+        done = run.done(step.id)
+        state = str(found[step.id])
+        if done is None and run.begun(step.id):
+            state += ", begun"
+        seconds, n_outputs = (f"{done.seconds:.1f}", str(len(done.outputs))) if done else ("", "")
+        table.add_row(TITLES[step.id], _coloured(state), seconds, n_outputs)
+    return table
+
+
+def settings_lines(plan: Plan) -> Iterator[str]:
+    """ "section.field=value" with what is allowed and what it means, one line a setting."""
+    for name, value, allowed, meaning in settings(plan):
+        yield f"{f'{name}={_shown(value)}':<40} {meaning}{f' [{allowed}]' if allowed else ''}"
+
+
+def indicator_table(indicators: dict[str, dict[str, Any]]) -> Table:
+    table = _table("success indicator", "state", "measured", "expected")
+    for name, row in indicators.items():
+        measured, expected = str(row["measured"]), str(row["expected"])
+        table.add_row(escape(name), _coloured(row["status"]), escape(measured), escape(expected))
+    return table
+
+
+def settings(section: Frozen, prefix: str = "") -> Iterator[tuple[str, Any, str, str]]:
+    """(section.field, value, what is allowed, meaning) of every setting."""
+    properties = type(section).model_json_schema(mode="serialization").get("properties", {})
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Frozen):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            schema = properties[name]
+            unit = f" ({schema['unit']})" if schema.get("unit") else ""
+            yield prefix + name, value, _allowed(schema), f"{info.description}{unit}"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    choices = schema.get("items", schema).get("enum")
+    if choices:
+        return ", ".join(map(str, choices))
+    if schema["type"] == "boolean":
+        return "true, false"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return " ".join(f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _coloured(status: str) -> str:
+    colour = _COLOURS.get(status.split(",")[0])
+    return f"[{colour}]{status}[/]" if colour else status
