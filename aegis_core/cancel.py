@@ -17,13 +17,18 @@ class CancelToken:
         self._running.set()
         self._stop_after_step = threading.Event()
         self._on_pause = on_pause
+        self._change = threading.Lock()
 
     def cancel(self) -> None:
-        self._cancelled.set()
-        self._running.set()
+        with self._change:
+            self._cancelled.set()
+            self._running.set()
 
     def pause(self) -> None:
-        self._running.clear()
+        """Wait at the next check; does nothing once cancelled, or that check would wait for ever."""
+        with self._change:
+            if not self.cancelled:
+                self._running.clear()
 
     def resume(self) -> None:
         self._running.set()
@@ -39,11 +44,15 @@ class CancelToken:
     def stopping_after_step(self) -> bool:
         return self._stop_after_step.is_set()
 
-    def check(self) -> None:
-        """Raise Cancelled if asked to stop; while paused, wait here. Called at every batch, trial, tensor, file."""
+    def wait_while_paused(self) -> None:
+        """Return at once unless paused; then when resumed or cancelled."""
         if not self._running.is_set():
             self._on_pause(True)
             self._running.wait()
             self._on_pause(False)
+
+    def check(self) -> None:
+        """Raise Cancelled if asked to stop; while paused, wait here. Called at every batch, trial, tensor, file."""
+        self.wait_while_paused()
         if self._cancelled.is_set():
             raise Cancelled
