@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..failures import UserError
 from ..run_directory import atomic
-from .rotation import SO8Rotation, blocks, rotate, rotate_rows
+from .rotation import BLOCK, N_FREE, SO8Rotation, blocks, rotate, rotate_rows
 
 CONVENTION = "logits = W (h + sigmoid(alpha) R h)"
+_METADATA = ("calibrate", "base_model", "base_revision", "base_sha256")
 
 
 class Gate(nn.Module):
@@ -34,9 +35,15 @@ class Gate(nn.Module):
 
 
 def gated(hidden: Tensor, alpha: Tensor, r: Tensor, calibrate: bool) -> Tensor:
-    openness = torch.sigmoid(alpha).to(hidden.dtype)
-    total = hidden + openness * rotate(hidden, r)
-    return total / (1 + openness) if calibrate else total
+    """h + σ(α) R h for hidden (…, H), in hidden's dtype but computed in float32 at least, autocast or not.
+
+    In bfloat16 σ alone would be off by up to 0.2 %, and R would be no rotation any more.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        wide = hidden if hidden.dtype == torch.float64 else hidden.float()
+        openness = torch.sigmoid(alpha.to(wide.dtype))
+        total = wide + openness * rotate(wide, r)
+        return (total / (1 + openness) if calibrate else total).to(hidden.dtype)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Soul:
 
     def gate(self) -> Gate:
         """The gate as a module, ready to be put between final norm and head."""
-        gate = Gate(self.generator.shape[0] * 8, calibrate=self.calibrate, alpha=self.alpha)
+        gate = Gate(self.generator.shape[0] * BLOCK, calibrate=self.calibrate, alpha=self.alpha)
         with torch.no_grad():
             gate.rotation.generator.copy_(self.generator)
         return gate
@@ -98,16 +105,26 @@ def load_soul(path: Path) -> Soul:
             metadata = file.metadata() or {}
             alpha, generator = file.get_tensor("alpha"), file.get_tensor("rotation")
     except SafetensorError as error:
-        raise UserError(
-            "{path} is damaged: {problem}.", "Run the training step again.", path=path, problem=error
-        ) from error
+        raise _damaged(path, " ".join(str(error).split())) from error
     if metadata.get("convention") != CONVENTION:
         raise UserError(
             "{path} follows another convention than this version.", "Train again with this version.", path=path
         )
-    if not (torch.isfinite(alpha).all() and torch.isfinite(generator).all()):
+    if missing := [name for name in _METADATA if name not in metadata]:
+        raise _damaged(path, f"{missing[0]} is not recorded")
+    if metadata["calibrate"] not in ("true", "false"):
+        raise _damaged(path, "calibrate is neither true nor false")
+    if alpha.dtype != torch.float32 or generator.dtype != torch.float32 or alpha.dim() or generator.dim() != 2:
+        raise _damaged(path, "alpha and rotation do not have the expected form")
+    if generator.shape[0] == 0 or generator.shape[1] != N_FREE:
+        raise _damaged(path, f"a block of the rotation has {generator.shape[1]} numbers instead of {N_FREE}")
+    if not (torch.isfinite(alpha) and torch.isfinite(generator).all()):
         raise UserError(
             "{path} holds values that are not finite.", "Train again; see the run log for where it broke.", path=path
         )
     names = {name: metadata[name] for name in ("base_model", "base_revision", "base_sha256")}
     return Soul(alpha.item(), generator, metadata["calibrate"] == "true", **names)
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError("{path} is damaged: {problem}.", "Run the training step again.", path=path, problem=problem)

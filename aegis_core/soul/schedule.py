@@ -5,11 +5,13 @@ Source: design notes, "Annealing schedules". Step i = 0 … N−1; p = clip((i �
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from ..plan import SoulPlan
 
 HALFWAY_ALPHA = math.log(0.432 / 0.568)  # two_phase: gate 0.432 at half time
 SETTLED_DISTANCE = 0.01
+_STRAIGHT = 1e-8  # below this steepness the sigmoid equals a straight line to rounding
 
 
 def gate(alpha: float) -> float:
@@ -29,13 +31,17 @@ def progress(step: int, n_steps: int, soul: SoulPlan) -> float:
 
 
 def alpha_at(step: int, n_steps: int, soul: SoulPlan) -> float:
-    """Alpha for optimiser step `step` of `n_steps`; exactly alpha_start at p = 0, exactly alpha_target at p = 1."""
+    """Alpha for optimiser step `step` of `n_steps`; exactly alpha_start at p = 0, exactly alpha_target at p = 1.
+
+    It never leaves the range between the two and never turns back.
+    """
     p = progress(step, n_steps, soul)
     if p <= 0:
         return soul.alpha_start
     if p >= 1:
         return soul.alpha_target
-    return _alpha(p, soul)
+    low, high = sorted((soul.alpha_start, soul.alpha_target))
+    return min(max(_alpha(p, soul), low), high)
 
 
 def curve(n_steps: int, soul: SoulPlan) -> list[float]:
@@ -56,7 +62,7 @@ def half_open_step(n_steps: int, soul: SoulPlan) -> int | None:
 def phases(n_steps: int, soul: SoulPlan) -> list[str]:
     """latent, critical or settled for every step: critical where alpha moves at half its top speed or more."""
     alphas = curve(n_steps, soul)
-    strides = [0.0] + [abs(b - a) for a, b in zip(alphas, alphas[1:], strict=False)]
+    strides = [0.0] + [abs(b - a) for a, b in pairwise(alphas)]
     top = max(strides)
     moving = [i for i, stride in enumerate(strides) if stride > 0 and stride >= top / 2]
     first = moving[0] if moving else n_steps
@@ -72,7 +78,8 @@ def _phase(step: int, alpha: float, first_critical: int, target: float) -> str:
 def _alpha(p: float, soul: SoulPlan) -> float:
     start, target = soul.alpha_start, soul.alpha_target
     if soul.schedule.kind == "two_phase":
-        halfway = HALFWAY_ALPHA
+        low, high = sorted((start, target))
+        halfway = min(max(HALFWAY_ALPHA, low), high)
         return start + (halfway - start) * 2 * p if p < 0.5 else halfway + (target - halfway) * (2 * p - 1)
     return start + (target - start) * _SHAPES[soul.schedule.kind](p, soul.schedule.steepness)
 
@@ -82,9 +89,13 @@ def _linear(p: float, steepness: float) -> float:
 
 
 def _sigmoid(p: float, steepness: float) -> float:
-    """Logistic in p centred at ½, renormalised to run from exactly 0 to exactly 1."""
-    low = gate(-steepness / 2)
-    return (gate(steepness * (p - 0.5)) - low) / (1 - 2 * low)
+    """Logistic in p centred at ½, renormalised to run from exactly 0 to exactly 1.
+
+    Written with σ(x) − ½ = tanh(x/2)/2, which loses no digits where the curve is nearly straight.
+    """
+    if steepness < _STRAIGHT:
+        return p
+    return (1 + math.tanh(steepness * (2 * p - 1) / 4) / math.tanh(steepness / 4)) / 2
 
 
 def _cosine(p: float, steepness: float) -> float:
@@ -93,7 +104,7 @@ def _cosine(p: float, steepness: float) -> float:
 
 def _exponential(p: float, steepness: float) -> float:
     """1 − e^{−kp}, normalised so that it arrives."""
-    return -math.expm1(-steepness * p) / -math.expm1(-steepness)
+    return math.expm1(-steepness * p) / math.expm1(-steepness)
 
 
 _SHAPES: dict[str, Callable[[float, float], float]] = {
