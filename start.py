@@ -631,7 +631,7 @@ def ensure_environment(environment: Environment, machine: Machine, command: str)
     if damage is None and is_fresh(made, wanted):
         return
     if damage is not None or (made is not None and made.python != wanted.python):
-        if made is not None:
+        if (environment.folder / STAMP).exists():
             say("The environment is made anew: {}.".format(damage or "another Python, " + wanted.python))
         ensure_venv_module(machine, sys.version_info[:2])
         environment.create()

@@ -420,6 +420,17 @@ def test_our_own_folder_is_cleared(small_environment: Environment) -> None:
     assert not small_environment.folder.exists()
 
 
+@posix_only
+def test_a_folder_whose_making_was_cut_off_is_still_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = Environment(tmp_path / "env")
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(Refusal, match="could not make an environment"):
+        environment.create()
+    (environment.folder / "lib").mkdir()
+    environment.clear()
+    assert not environment.folder.exists()
+
+
 def test_a_stamp_reads_back_as_it_was_written_and_a_torn_one_counts_as_none(small_environment: Environment) -> None:
     small_environment.write_stamp(MADE)
     assert small_environment.stamp() == MADE
