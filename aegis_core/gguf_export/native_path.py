@@ -80,10 +80,11 @@ def _ascii_folders(path: Path) -> list[Path]:
 
 
 def _short_name(path: Path) -> str | None:
-    if sys.platform != "win32":
-        return None
-    import ctypes
+    """Windows' 8.3 name, or None where the drive keeps none."""
+    if sys.platform == "win32":
+        import ctypes
 
-    buffer = ctypes.create_unicode_buffer(32768)
-    length = ctypes.windll.kernel32.GetShortPathNameW(str(path.absolute()), buffer, len(buffer))
-    return buffer.value if 0 < length < len(buffer) else None
+        buffer = ctypes.create_unicode_buffer(32768)
+        length = ctypes.windll.kernel32.GetShortPathNameW(str(path.absolute()), buffer, len(buffer))
+        return buffer.value if 0 < length < len(buffer) else None
+    return None

@@ -1,0 +1,101 @@
+"""Does llama.cpp compute with a file what torch computes with the same file's tensors?"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..cancel import CancelToken
+from ..data.packed import Packed
+from .checks import Check
+from .llama import LlamaServer
+from .probes import PROBES
+from .recipe import Recipe
+
+N_POSITIONS = 36  # at least; the tests and the report promise 32
+LONGEST_PROMPT_TOKENS = 96
+N_CANDIDATES = 40
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest and mean |Δ log p| of torch's likeliest token in nats, and the part of positions with the same one.
+
+    llama.cpp multiplies quantised weights with activations it quantises to 8 bits: Q4_K_M cannot agree closer.
+    """
+
+    largest: float
+    mean: float
+    same: float
+
+
+TOLERANCES = {"F16": Tolerance(0.05, 0.02, 1.0), "Q4_K_M": Tolerance(1.0, 0.15, 0.85)}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Torch's view of what follows `prompt`: log probabilities (V,) in nats."""
+
+    prompt: list[int]
+    log_probabilities: Tensor
+
+
+@torch.no_grad()
+def positions(logits_of: Callable[[Tensor], Tensor], held_out: Packed, cancel: CancelToken) -> list[Position]:
+    """At least 36 places in the held-out sequences, as far as these have so many, with torch's distributions."""
+    n_sequences = min(len(held_out), 12)
+    chosen = torch.linspace(0, len(held_out) - 1, n_sequences).round().long().unique()
+    longest = min(held_out.input_ids.shape[1], LONGEST_PROMPT_TOKENS)
+    n_lengths = math.ceil(N_POSITIONS / len(chosen))
+    lengths = torch.linspace(min(4, longest), longest, n_lengths).round().long().unique().tolist()
+    found = []
+    for sequence in chosen.tolist():
+        cancel.check()
+        ids = held_out.input_ids[sequence, :longest]
+        log_probabilities = logits_of(ids[None])[0].float().log_softmax(-1).cpu()
+        found += [Position(ids[:length].tolist(), log_probabilities[length - 1]) for length in lengths]
+    return found
+
+
+def check_probabilities(
+    server: LlamaServer, places: list[Position], recipe: Recipe, cancel: CancelToken
+) -> list[Check]:
+    """Next-token probabilities of llama.cpp against torch's; a near-tie within the tolerance counts as the same."""
+    tolerance = TOLERANCES[recipe.label]
+    differences, n_same = [], 0
+    for place in places:
+        cancel.check()
+        candidates = server.next_token_probabilities(place.prompt, N_CANDIDATES)
+        best = int(place.log_probabilities.argmax())
+        expected = place.log_probabilities[best].item()
+        differences.append(abs(dict(candidates).get(best, -math.inf) - expected))
+        n_same += expected - place.log_probabilities[candidates[0][0]].item() <= tolerance.largest * 0.2
+    mean = sum(differences) / len(differences)
+    return [
+        Check(
+            "llama.cpp: likeliest next token",
+            n_same >= tolerance.same * len(places),
+            f"the same at {n_same} of {len(places)} positions",
+            f"at least {tolerance.same:.0%} (a near-tie counts)",
+        ),
+        Check(
+            "llama.cpp: its log probability",
+            max(differences) <= tolerance.largest and mean <= tolerance.mean,
+            f"largest difference {max(differences):.4f}, mean {mean:.4f} nats",
+            f"largest ≤ {tolerance.largest}, mean ≤ {tolerance.mean} nats",
+        ),
+    ]
+
+
+def check_tokens(server: LlamaServer, tokenizer: PreTrainedTokenizerBase) -> Check:
+    """llama.cpp's tokens of hard texts against the model's own tokenizer."""
+    wrong = [text for text in PROBES if server.tokenize(text) != tokenizer.encode(text, add_special_tokens=False)]
+    return Check(
+        "llama.cpp: tokens of hard texts",
+        not wrong,
+        f"{len(PROBES) - len(wrong)} of {len(PROBES)} equal" + (f", not {wrong[0]!r}" if wrong else ""),
+        "all equal to the model's own tokenizer",
+    )

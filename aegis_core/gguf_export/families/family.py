@@ -1,0 +1,48 @@
+"""What an architecture family has to say about itself so that its folders can be written as GGUF."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gguf
+from torch import Tensor
+
+from ..model_folder import ModelFolder
+
+
+def unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True)
+class MappedTensor:
+    """One tensor of the GGUF file: `name` there, `shape` rows first, `source` in the folder.
+
+    `pack` turns the folder's order of rows into llama.cpp's, `unpack` is its inverse. `constant` stands for tensors
+    that are computed from the config and have no source.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source: str = ""
+    pack: Callable[[Tensor], Tensor] = unchanged
+    unpack: Callable[[Tensor], Tensor] = unchanged
+    constant: Tensor | None = None
+
+    def load(self, folder: ModelFolder) -> Tensor:
+        """The values as float32 in llama.cpp's order."""
+        if self.constant is not None:
+            return self.constant.float()
+        return self.pack(folder.read(self.source).float()).contiguous()
+
+
+@dataclass(frozen=True)
+class Family:
+    """`architecture` is llama.cpp's name, `classes` the names in config.json's architectures.
+
+    `describe` writes the architecture's settings into a header; `tensors` lists every tensor of a folder.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    describe: Callable[[gguf.GGUFWriter, ModelFolder], None]
+    tensors: Callable[[ModelFolder], list[MappedTensor]]

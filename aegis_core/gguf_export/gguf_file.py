@@ -1,0 +1,88 @@
+"""Reading a GGUF file back: its tensor table checked against its size, its tensors one at a time."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import libgguf
+import numpy as np
+
+from ..failures import UserError
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One tensor's place in the file; shape rows first, offset from the start of the file."""
+
+    name: str
+    type: gguf.GGMLQuantizationType
+    shape: tuple[int, ...]
+    offset: int
+    n_bytes: int
+
+
+class GgufFile:
+    """A GGUF file on disk, not held open.
+
+    Opening raises UserError unless magic, header and tensor table are sound and the file is exactly as long as the
+    table says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header = _header(path)
+        self._metadata = header.metadata
+        self.table = {
+            t.name: TableRow(
+                t.name, gguf.GGMLQuantizationType(t.qtype_value), tuple(reversed(t.shape)), t.data_offset, t.nbytes
+            )
+            for t in header.tensors
+        }
+        self.n_bytes = header.file_size
+        end = max(row.offset + row.n_bytes for row in self.table.values())
+        self.expected_bytes = end + -end % header.alignment
+
+    def value(self, key: str) -> Any:
+        """A value of the header; for a list its length, None if it is not there."""
+        found = self._metadata.get(key)
+        if found is None:
+            return None
+        return found.length if found.value_type == "ARRAY" else found.value
+
+    def raw(self, name: str) -> np.ndarray:
+        """A tensor's bytes as stored: uint8, (rows, bytes per row) or (bytes,)."""
+        row = self.table[name]
+        data = np.fromfile(self.path, dtype=np.uint8, count=row.n_bytes, offset=row.offset)
+        return data.reshape((*row.shape[:-1], -1))
+
+    def values(self, name: str) -> np.ndarray:
+        """A tensor dequantised by gguf-py to float32, in llama.cpp's order of rows."""
+        row = self.table[name]
+        return gguf.quants.dequantize(self.raw(name), row.type).reshape(row.shape)
+
+    def tensor_types(self) -> dict[str, int]:
+        """How many tensors have which format."""
+        counts: dict[str, int] = {}
+        for row in self.table.values():
+            counts[row.type.name] = counts.get(row.type.name, 0) + 1
+        return dict(sorted(counts.items()))
+
+
+def _header(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError("{path} is not there.", "Run the export step again.", path=path)
+    try:
+        result = libgguf.validate_gguf(path)
+    except (OverflowError, MemoryError, UnicodeDecodeError) as error:
+        raise _damaged(path, "its header makes no sense") from error
+    if result.errors or result.file is None:
+        raise _damaged(path, result.errors[0].message)
+    header = result.file
+    if not header.tensors:
+        raise _damaged(path, "it holds no tensors")
+    return header
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError("{path} is damaged: {problem}.", "Run the export step again.", path=path, problem=problem)

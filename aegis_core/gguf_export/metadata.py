@@ -1,0 +1,38 @@
+"""What a GGUF file says about where it comes from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+
+from .. import __version__
+from ..soul.gate import Soul
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """`license` may be empty where it is not known."""
+
+    name: str
+    license: str
+    soul: Soul
+
+    def describe(self, writer: gguf.GGUFWriter) -> None:
+        """Write name, licence, base model and the gate's numbers into a GGUF header."""
+        soul = self.soul
+        writer.add_name(self.name)
+        writer.add_license(self.license)
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, _public_name(soul.base_model))
+        writer.add_base_model_version(0, soul.base_revision)
+        writer.add_string("aegis.version", __version__)
+        writer.add_float64("aegis.alpha", soul.alpha)
+        writer.add_float64("aegis.sigma", soul.openness)
+        writer.add_bool("aegis.calibrated", soul.calibrate)
+        writer.add_string("aegis.base_sha256", soul.base_sha256)
+
+
+def _public_name(source: str) -> str:
+    """A hub id as it is; of a local folder only its name, so that no path of this machine travels with the file."""
+    path = Path(source)
+    return path.name if path.is_absolute() or path.is_dir() else source

@@ -1,0 +1,286 @@
+"""Export: the fused folder as GGUF files, each read back, measured and opened by llama.cpp before it gets its name."""
+
+import gc
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..cancel import CancelToken
+from ..context import StepContext
+from ..data.packed import Packed, load_packed
+from ..evaluation.quality import Quality, measure, read_quality, write_quality
+from ..events import Progress, Verdict, note, warning
+from ..failures import UserError
+from ..gguf_export.agreement import Position, check_probabilities, check_tokens, positions
+from ..gguf_export.checks import Check
+from ..gguf_export.dequantised import dequantised_model
+from ..gguf_export.gguf_file import GgufFile
+from ..gguf_export.llama import LlamaServer
+from ..gguf_export.metadata import Metadata
+from ..gguf_export.model_folder import ModelFolder
+from ..gguf_export.recipe import RECIPES, Recipe
+from ..gguf_export.verify import check_file
+from ..gguf_export.vocabulary import read_vocabulary
+from ..gguf_export.writer import Source, expected_bytes, write_gguf
+from ..models.identity import read_base
+from ..models.loading import device, load_tokenizer
+from ..plan import Plan
+from ..run_directory import RunDirectory, read_json, sha256_of_file, sha256_of_json, sync, sync_folder, write_json
+from ..soul.gate import load_soul
+
+# Losses of the same model in two number formats; the second is what Q4_K_M usually costs, doubled.
+LARGEST_LOSS_DIFFERENCE = {"f16": 0.01, "q4_k_m": 0.15}
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A verified file under its final name; `row` is its entry in files.json."""
+
+    row: dict[str, Any]
+    quality: Quality
+
+
+def run(plan: Plan, ctx: StepContext) -> None:
+    """Write, verify and measure the GGUF files of `plan.export.types`; a file that fails never gets its final name."""
+    folder = fused_folder(ctx.run)
+    source = _source(plan, ctx.run, folder)
+    target = Path(plan.export.directory).expanduser() if plan.export.directory else ctx.folder
+    target.mkdir(parents=True, exist_ok=True)
+    content = _content(ctx.run, source)
+    kinds: list[str] = [kind for kind in RECIPES if kind in plan.export.types]
+    paths = {kind: target / f"{_file_name(plan.chat.model_name)}-{RECIPES[kind].label}.gguf" for kind in kinds}
+    finished = {kind: done for kind in kinds if (done := _already(ctx, kind, paths[kind], content))}
+    _check_space(target, source, [RECIPES[kind] for kind in kinds if kind not in finished])
+    held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
+    for kind in kinds:
+        ctx.cancel.check()
+        if kind in finished:
+            ctx.emit(note("{file} is finished already and is kept.", file=paths[kind].name))
+            continue
+        finished[kind] = _export(ctx, source, kind, paths[kind], held_out)
+        write_json(_marker(ctx, kind), {"content": content, "path": str(paths[kind]), **asdict(finished[kind])})
+    _compare_losses(ctx, finished)
+    _leave(ctx, finished, paths)
+
+
+def fused_folder(run: RunDirectory) -> ModelFolder:
+    """The folder that the fusion step proved equal to the gated model."""
+    return ModelFolder(run.path / read_json(run.step_folder("fuse") / "proof.json")["folder"])
+
+
+def verify(run: RunDirectory) -> list[Verdict]:
+    """Recompute the file checks of every exported file: hash, size, tensor table, every tensor against its source.
+
+    A file that is gone or damaged is a failed verdict, not an error.
+    """
+    folder, verdicts = fused_folder(run), []
+    for row in read_json(run.step_folder("export") / "files.json"):
+        label = RECIPES[row["type"]].label
+        try:
+            file = GgufFile(run.path / row["path"])
+            checks = [_check_hash(file.path, row["sha256"])]
+            checks += check_file(file, folder, RECIPES[row["type"]], CancelToken(), lambda done, total: None)
+        except UserError as error:
+            checks = [Check("file", False, error.reason, "a sound GGUF file")]
+        verdicts += [check.verdict(label) for check in checks]
+    return verdicts
+
+
+def _export(ctx: StepContext, source: Source, kind: str, path: Path, held_out: Packed) -> Finished:
+    """One file from draft to final name."""
+    recipe = RECIPES[kind]
+    draft = path.with_name(path.name + ".part")
+    try:
+        digests = write_gguf(draft, source, recipe, ctx.cancel, _bytes(ctx, f"writing {recipe.label}"))
+        sync(draft)
+        checks, quality = _examined(ctx, source, draft, recipe, digests, held_out)
+        failed = [check for check in checks if check.blocking and not check.passed]
+        if failed:
+            raise UserError(
+                "{file} failed its check: {name}: {measured}, expected {expected}.",
+                "Nothing was kept under that name. Run the export step again; if it stays, report it with the run log.",
+                file=path.name,
+                name=failed[0].name,
+                measured=failed[0].measured,
+                expected=failed[0].expected,
+            )
+        types = GgufFile(draft).tensor_types()
+        sha256 = sha256_of_file(draft)
+        draft.replace(path)
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+    row = {
+        "path": _recorded(path, ctx.run),
+        "type": kind,
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        "n_tensors": sum(types.values()),
+        "tensor_types": types,
+        "checks": [check.row() for check in checks],
+    }
+    return Finished(row, quality)
+
+
+def _examined(
+    ctx: StepContext, source: Source, draft: Path, recipe: Recipe, digests: dict[str, str], held_out: Packed
+) -> tuple[list[Check], Quality]:
+    """All checks of a draft, each told as it is made, and its held-out quality."""
+    label = recipe.label
+
+    def told(checks: list[Check]) -> list[Check]:
+        for check in checks:
+            ctx.emit(check.verdict(label))
+        return checks
+
+    file = GgufFile(draft)
+    checks = told(check_file(file, source.folder, recipe, ctx.cancel, _bytes(ctx, f"checking {label}"), digests))
+    quality, places = _measured(ctx, file, source.folder, held_out, label)
+    ctx.emit(Progress(0, len(places), "positions", f"comparing {label} with llama.cpp"))
+    n_threads = psutil.cpu_count(logical=False) or 1
+    with LlamaServer(draft, n_ctx=512, n_threads=n_threads) as server:
+        checks += told([check_tokens(server, load_tokenizer(source.folder.path))])
+        checks += told(check_probabilities(server, places, recipe, ctx.cancel))
+    ctx.emit(Progress(len(places), len(places), "positions", f"comparing {label} with llama.cpp"))
+    return checks, quality
+
+
+def _measured(
+    ctx: StepContext, file: GgufFile, folder: ModelFolder, held_out: Packed, label: str
+) -> tuple[Quality, list[Position]]:
+    """Held-out quality of the file's own tensors in torch, and torch's view of some positions."""
+    model = dequantised_model(file, folder, ctx.cancel)
+    logits_of = _logits_of(model)
+
+    def on_progress(done: int, total: int) -> None:
+        ctx.emit(Progress(done, total, "sequences", f"measuring {label}"))
+
+    quality = measure(logits_of, held_out, ctx.cancel, on_progress)
+    places = positions(logits_of, held_out, ctx.cancel)
+    del model, logits_of
+    gc.collect()  # the memory is needed for llama.cpp next
+    return quality, places
+
+
+def _logits_of(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    def logits_of(ids: Tensor) -> Tensor:
+        logits: Tensor = model(input_ids=ids.to(device()), use_cache=False).logits
+        return logits
+
+    return logits_of
+
+
+def _compare_losses(ctx: StepContext, finished: dict[str, Finished]) -> None:
+    """Each file's held-out loss against the finest one before it; a red verdict and a warning, but no failure."""
+    reference, name = _fused_loss(ctx.run), "fused"
+    for kind, done in finished.items():
+        label, limit = RECIPES[kind].label, LARGEST_LOSS_DIFFERENCE[kind]
+        if reference is not None:
+            more = done.quality.loss - reference
+            passed = abs(more) <= limit if kind == "f16" else more <= limit
+            check = Check(
+                f"held-out loss against {name}", passed, f"{more:+.4f} nats", f"at most {limit} nats more", False
+            )
+            ctx.emit(check.verdict(label))
+            done.row["checks"] = [c for c in done.row["checks"] if c["name"] != check.name] + [check.row()]
+            if not passed:
+                ctx.emit(
+                    warning(
+                        "{label} loses {more} nats against {name}: use a finer type.",
+                        label=label,
+                        more=f"{more:.3f}",
+                        name=name,
+                    )
+                )
+        if kind == "f16":
+            reference, name = done.quality.loss, label
+
+
+def _fused_loss(run: RunDirectory) -> float | None:
+    path = run.step_folder("fuse") / "quality.json"
+    return read_quality(path)["fused"].loss if path.is_file() else None
+
+
+def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Path]) -> None:
+    write_json(ctx.folder / "files.json", [done.row for done in finished.values()])
+    write_quality(ctx.folder / "quality.json", {kind: done.quality for kind, done in finished.items()})
+    for kind, done in finished.items():
+        ctx.artifact(paths[kind], done.row["sha256"])
+    ctx.artifact(ctx.folder / "files.json")
+    ctx.artifact(ctx.folder / "quality.json")
+    for kind in finished:
+        _marker(ctx, kind).unlink(missing_ok=True)
+
+
+def _source(plan: Plan, run: RunDirectory, folder: ModelFolder) -> Source:
+    soul = load_soul(run.step_folder("train") / "soul.safetensors")
+    vocabulary = read_vocabulary(load_tokenizer(folder.path), folder.config.vocab_size)
+    return Source(folder, vocabulary, Metadata(plan.chat.model_name, read_base(run).license, soul))
+
+
+def _content(run: RunDirectory, source: Source) -> str:
+    """Fingerprint of what the files are made from: the fused weights and the header's own words."""
+    done = run.done("fuse")
+    weights = {path.name: path.stat().st_size for path in sorted(source.folder.path.glob("*.safetensors"))}
+    meta = source.metadata
+    header = [meta.name, meta.license, meta.soul.alpha, meta.soul.base_sha256, list(source.vocabulary.tokens)]
+    return sha256_of_json([done.digest if done else "", weights, header])
+
+
+def _already(ctx: StepContext, kind: str, path: Path, content: str) -> Finished | None:
+    """A file that an interrupted attempt finished from the same content, its bytes still the same."""
+    marker = _marker(ctx, kind)
+    if not (marker.is_file() and path.is_file()):
+        return None
+    record = read_json(marker)
+    if record["content"] != content or record["path"] != str(path):
+        return None
+    if sha256_of_file(path) != record["row"]["sha256"]:
+        return None
+    return Finished(record["row"], Quality(**record["quality"]))
+
+
+def _marker(ctx: StepContext, kind: str) -> Path:
+    return ctx.folder / f"finished-{kind}.json"
+
+
+def _check_space(target: Path, source: Source, recipes: list[Recipe]) -> None:
+    needed = sum(expected_bytes(source, recipe) for recipe in recipes)
+    free = shutil.disk_usage(target).free
+    if needed > free:
+        raise UserError(
+            "The GGUF files need {needed} GB, but only {free} GB are free in {folder}.",
+            "Free some space there, or choose a folder on another drive for the GGUF files.",
+            needed=f"{needed / GB:.2f}",
+            free=f"{free / GB:.2f}",
+            folder=target,
+        )
+
+
+def _check_hash(path: Path, expected: str) -> Check:
+    found = sha256_of_file(path)
+    return Check("SHA-256", found == expected, found, expected)
+
+
+def _file_name(model_name: str) -> str:
+    """The model's name with everything a file system may not like replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", model_name)
+
+
+def _recorded(path: Path, run: RunDirectory) -> str:
+    """Relative to the run where the file lies in it, absolute elsewhere, as in done.json."""
+    absolute = path.resolve()
+    root = run.path.resolve()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+
+
+def _bytes(ctx: StepContext, phase: str) -> Callable[[int, int], None]:
+    return lambda done, total: ctx.emit(Progress(done, total, "bytes", phase))
