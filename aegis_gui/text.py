@@ -59,6 +59,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def fixed(value: float, decimals: int) -> str:
+    """With so many decimals, and no minus before a zero."""
+    shown = f"{value:,.{decimals}f}"
+    return shown.removeprefix("-") if not any(figure in shown for figure in "123456789") else shown
+
+
 def size(n_bytes: float | None) -> str:
     """In GB with one decimal; smaller things in MB or KB."""
     if n_bytes is None:
