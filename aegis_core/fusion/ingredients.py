@@ -1,0 +1,115 @@
+"""What goes into a fused model, checked to belong together, and the record of it that travels with the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..cancel import CancelToken
+from ..failures import UserError
+from ..models.identity import BaseModel, read_base
+from ..models.weights import weights_sha256
+from ..plan import Plan
+from ..run_directory import RunDirectory, read_json, sha256_of_file, sha256_of_json
+from ..soul.gate import Soul, load_soul
+
+RECORD = "aegis.json"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """The base model, the adapter's folder and the trained gate, and the hashes that identify the latter two."""
+
+    base: BaseModel
+    adapter: Path
+    soul: Soul
+    adapter_sha256: str
+    soul_sha256: str
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where a fused model comes from; equal origins give equal models. A local base is named without its path."""
+        source = Path(self.base.source)
+        return {
+            "made_by": f"AEGIS {__version__}",
+            "base_model": source.name if source.is_absolute() else self.base.source,
+            "base_revision": self.base.revision,
+            "base_sha256": self.base.sha256,
+            "adapter_sha256": self.adapter_sha256,
+            "soul_sha256": self.soul_sha256,
+            "alpha": self.soul.alpha,
+            "gate": self.soul.openness,
+            "calibrate": self.soul.calibrate,
+            "norm_factor": self.soul.norm_factor(),
+        }
+
+
+def gather(run: RunDirectory) -> Ingredients:
+    """What the finished steps prepare and train left.
+
+    UserError if something is missing or damaged, or if it was trained on another base model than the one prepared.
+    """
+    base, trained = read_base(run), run.step_folder("train")
+    soul = load_soul(trained / "soul.safetensors")
+    if soul.base_sha256 != base.sha256:
+        raise UserError(
+            "The gate was trained on another base model ({trained}) than the one prepared now ({prepared}).",
+            "Run the training step again.",
+            trained=f"{soul.base_model} {soul.base_sha256[:12]}",
+            prepared=f"{base.source} {base.sha256[:12]}",
+        )
+    adapter = trained / "adapter"
+    files = [adapter / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    for file in files:
+        if not file.is_file():
+            raise UserError("The adapter is missing: {path}.", "Run the training step again.", path=file)
+    return Ingredients(
+        base,
+        adapter,
+        soul,
+        sha256_of_json([sha256_of_file(file) for file in files]),
+        sha256_of_file(trained / "soul.safetensors"),
+    )
+
+
+def check_base_unchanged(
+    base: BaseModel, cancel: CancelToken, on_bytes: Callable[[int], None] = lambda n_bytes: None
+) -> None:
+    """UserError if the base model's files on the disk are no longer those of the training; reads them all."""
+    if weights_sha256(base.path, cancel, on_bytes) != base.sha256:
+        raise UserError(
+            "The base model's files in {folder} have changed since training.",
+            "Put the original files back, or run the steps again from the preparation on.",
+            folder=base.path,
+        )
+
+
+def fused_folder(plan: Plan, run: RunDirectory) -> Path:
+    """Where the fused model lies, or will."""
+    chosen = plan.fuse.directory
+    return Path(chosen).expanduser().absolute() if chosen else run.step_folder("fuse") / "model"
+
+
+def finished_files(folder: Path, ingredients: Ingredients) -> dict[str, str] | None:
+    """File name -> SHA-256 of a complete fused model made from exactly these ingredients, or None if there is none.
+
+    The sizes are compared with the disk here, the hashes by whoever needs them.
+    """
+    record = read_record(folder)
+    if {name: record.get(name) for name in ingredients.origin} != ingredients.origin or not record.get("files"):
+        return None
+    files: dict[str, dict[str, Any]] = record["files"]
+    for name, facts in files.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != facts["bytes"]:
+            return None
+    return {name: facts["sha256"] for name, facts in files.items()}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """aegis.json of a folder; empty where there is none or it is no JSON object."""
+    try:
+        record = read_json(folder / RECORD)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

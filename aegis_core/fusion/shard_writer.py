@@ -1,0 +1,93 @@
+"""Safetensors files written tensor by tensor, in blocks of rows: memory holds a block, never a file.
+
+Format: u64 length of the header, header (JSON, padded with spaces to 8 bytes), then the tensors' bytes.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+ITEM_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What the header says of one tensor; `dtype` is safetensors' name, e.g. "BF16"."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+class ShardWriter:
+    """Writes one file with exactly the tensors of `specs`, in that order; ValueError for anything else.
+
+    `sha256` is the file's hash, known once it is closed.
+    """
+
+    def __init__(self, path: Path, specs: list[TensorSpec]) -> None:
+        self._waiting = list(specs)
+        self._digest = hashlib.sha256()
+        self._file = path.open("xb")
+        header = _header(specs)
+        self._put(len(header).to_bytes(8, "little"))
+        self._put(header)
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is None and self._waiting:
+            raise ValueError(f"the file lacks {self._waiting[0].name}")
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, spec: TensorSpec, blocks: Iterable[Tensor]) -> None:
+        """Append one tensor, given as blocks that together are its rows."""
+        if not self._waiting or self._waiting.pop(0) != spec:
+            raise ValueError(f"{spec.name} is not the next tensor of this file")
+        n_bytes = sum(self._put(_bytes_of(block)) for block in blocks)
+        if n_bytes != spec.n_bytes:
+            raise ValueError(f"{spec.name} has {n_bytes} bytes instead of {spec.n_bytes}")
+
+    def _put(self, data: bytes | memoryview) -> int:
+        self._file.write(data)
+        self._digest.update(data)
+        return len(data)
+
+
+def _bytes_of(block: Tensor) -> memoryview:
+    return block.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _header(specs: list[TensorSpec]) -> bytes:
+    table: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for spec in specs:
+        table[spec.name] = {
+            "dtype": spec.dtype,
+            "shape": list(spec.shape),
+            "data_offsets": [offset, offset + spec.n_bytes],
+        }
+        offset += spec.n_bytes
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)

@@ -1,0 +1,102 @@
+"""Step 6: adapter, gate and rotation folded into plain weights, and the proof that nothing was lost."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..context import StepContext
+from ..data.packed import load_packed
+from ..evaluation.quality import write_quality
+from ..events import Progress, note
+from ..failures import UserError
+from ..fusion.ingredients import RECORD, Ingredients, check_base_unchanged, finished_files, fused_folder, gather
+from ..fusion.merge import merge
+from ..fusion.proof import Proof, prove
+from ..models.weights import weight_files
+from ..plan import Plan
+from ..run_directory import sha256_of_file, write_json
+
+_REPORT_BYTES = 1 << 26
+
+
+def run(plan: Plan, ctx: StepContext) -> None:
+    ingredients = gather(ctx.run)
+    folder = fused_folder(plan, ctx.run)
+    n_base_bytes = sum(file.stat().st_size for file in weight_files(ingredients.base.path))
+    check_base_unchanged(ingredients.base, ctx.cancel, _adding(ctx, n_base_bytes, "hash"))
+    if _is_whole(folder, ingredients, ctx):
+        ctx.emit(note("The fused model in {folder} is complete; only its proof is still to be given.", folder=folder))
+    else:
+        merge(ingredients, folder, ctx.cancel, _reporting(ctx, "merge"))
+    held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
+    proof = prove(ingredients, folder, held_out, ctx.folder, ctx.cancel, _sequences(ctx))
+    for verdict in proof.verdicts():
+        ctx.emit(verdict)
+    if not proof.passed:
+        _refuse(folder, proof, ctx)
+    write_quality(ctx.folder / "quality.json", {"gated": proof.gated, "fused": proof.fused})
+    write_json(ctx.folder / "proof.json", proof.as_row(folder))
+    _declare(folder, ingredients, ctx)
+
+
+def _is_whole(folder: Path, ingredients: Ingredients, ctx: StepContext) -> bool:
+    """Whether an earlier attempt left exactly this model, every file unharmed."""
+    files = finished_files(folder, ingredients)
+    if files is None:
+        return False
+    for name, sha256 in files.items():
+        ctx.cancel.check()
+        if sha256_of_file(folder / name) != sha256:
+            return False
+    return True
+
+
+def _refuse(folder: Path, proof: Proof, ctx: StepContext) -> None:
+    """Take the model's name away, keep it as evidence, and say which claim failed."""
+    refused = folder.with_name(folder.name + ".refused")
+    shutil.rmtree(refused, ignore_errors=True)
+    folder.replace(refused)
+    write_json(ctx.folder / "proof.json", proof.as_row(refused))
+    failed = [f"{v.name} {v.measured} ({v.expected})" for v in proof.verdicts() if v.status == "fail"]
+    raise UserError(
+        "The fused model is not the gated one: {failed}.",
+        "It is kept in {folder} as evidence; run this step again, and report it if it stays.",
+        failed=", ".join(failed),
+        folder=refused,
+    )
+
+
+def _declare(folder: Path, ingredients: Ingredients, ctx: StepContext) -> None:
+    for name, sha256 in (finished_files(folder, ingredients) or {}).items():
+        ctx.artifact(folder / name, sha256)
+    for path in (folder / RECORD, ctx.folder / "quality.json", ctx.folder / "proof.json"):
+        ctx.artifact(path)
+
+
+def _reporting(ctx: StepContext, phase: str) -> Callable[[int, int], None]:
+    """A listener for (bytes done, bytes in all) that reports every 64 MiB and at the end."""
+    reported = 0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal reported
+        if done - reported >= _REPORT_BYTES or done == total:
+            reported = done
+            ctx.emit(Progress(done, total, "bytes", phase))
+
+    return on_progress
+
+
+def _adding(ctx: StepContext, total: int, phase: str) -> Callable[[int], None]:
+    """The same for one who only says how many bytes were just done."""
+    report, done = _reporting(ctx, phase), 0
+
+    def on_bytes(n_bytes: int) -> None:
+        nonlocal done
+        done += n_bytes
+        report(done, total)
+
+    return on_bytes
+
+
+def _sequences(ctx: StepContext) -> Callable[[str, int, int], None]:
+    return lambda phase, done, total: ctx.emit(Progress(done, total, "sequences", phase))
