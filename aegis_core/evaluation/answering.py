@@ -1,0 +1,29 @@
+"""What a gated model would say right now: a short greedy answer, without touching the random state."""
+
+import torch
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from ..cancel import CancelToken
+from ..training.gated_model import GatedModel
+
+
+@torch.no_grad()
+def greedy_answer(
+    gated: GatedModel, tokenizer: PreTrainedTokenizerBase, question: str, n_tokens: int, cancel: CancelToken
+) -> str:
+    """The likeliest continuation of the question in the model's own template, at most `n_tokens` long."""
+    messages = [{"role": "user", "content": question}]
+    if tokenizer.chat_template is None:
+        text = f"{question}\n\n"
+    else:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(gated.model.device)
+    decoder, cache, answer = gated.causal.get_decoder(), DynamicCache(config=gated.causal.config), []
+    for _ in range(n_tokens):
+        cancel.check()
+        states = decoder(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
+        ids = gated.head(gated.gate(states)).argmax(-1)
+        if ids.item() == tokenizer.eos_token_id:
+            break
+        answer.append(ids.item())
+    return tokenizer.decode(answer, skip_special_tokens=True).strip()
