@@ -119,6 +119,11 @@ def seed_of(study_seed: int, position: int) -> int:
     return int(numpy.random.SeedSequence([study_seed, position]).generate_state(1)[0])
 
 
+def n_startup_trials(n_trials: int) -> int:
+    """How many random trials come first: few enough that a short study is more than random search."""
+    return min(10, max(2, n_trials // 3))
+
+
 def _repeat_interrupted(study: optuna.Study) -> None:
     """Put every trial that a kill left RUNNING back into the queue, exactly once even if killed again right here."""
     repeated = _repeated(study)
@@ -135,9 +140,11 @@ def _repeated(study: optuna.Study) -> set[int]:
 
 
 def _run_next(study: optuna.Study, plan: StudyPlan, position: int) -> None:
-    n_startup = min(10, max(2, plan.n_trials // 3))
     study.sampler = optuna.samplers.TPESampler(
-        seed=seed_of(plan.seed, position), n_startup_trials=n_startup, multivariate=plan.joint, constant_liar=False
+        seed=seed_of(plan.seed, position),
+        n_startup_trials=n_startup_trials(plan.n_trials),
+        multivariate=plan.joint,
+        constant_liar=False,
     )
     trial = study.ask()
     params = plan.suggest(trial)
