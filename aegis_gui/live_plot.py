@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QGraphicsSimpleTextItem, QLabel, QWidget
+from PySide6.QtWidgets import QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
 
 from .i18n import tr
 from .series import Series, nice_ceiling
@@ -43,7 +43,7 @@ class Level:
     """A horizontal reference line with its label; pinned to the edge with an arrow when it lies outside the view."""
 
     colour: Colour
-    line: pg.InfiniteLine
+    line: QGraphicsLineItem
     label: QGraphicsSimpleTextItem
     text: Callable[[float], str]
     value: float | None = None
@@ -63,6 +63,7 @@ class LivePlot(pg.PlotWidget):
     """Curves over optimiser steps. Points are appended at any rate; `refresh()` draws them and is called rarely."""
 
     hovered = Signal(object)  # x under the mouse, or None when it has left
+    view_reset = Signal()  # the whole run was asked for
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=theme.surface)
@@ -133,10 +134,8 @@ class LivePlot(pg.PlotWidget):
         return curve
 
     def add_level(self, colour: Colour, text: Callable[[float], str]) -> Level:
-        line = pg.InfiniteLine(angle=0)
-        line.setZValue(-5)
-        line.hide()
-        self.addItem(line, ignoreBounds=True)
+        line = QGraphicsLineItem(self.view)
+        line.setZValue(1)
         level = Level(colour, line, self._label(), text)
         self.levels.append(level)
         self._paint_level(level)
@@ -144,10 +143,8 @@ class LivePlot(pg.PlotWidget):
 
     def set_level(self, level: Level, value: float | None) -> None:
         level.value = value
-        level.line.setVisible(value is not None)
-        if value is not None:
-            level.line.setValue(value)
         self.fit()
+        self._place_labels()
 
     def set_marks(self, marks: list[tuple[Callable[[], str], float, float]]) -> None:
         """Named points (text, x, y), replacing earlier ones."""
@@ -206,6 +203,10 @@ class LivePlot(pg.PlotWidget):
         if low < self._low or high > self._high:
             self._low, self._high = self._widened(min(low, self._low), max(high, self._high))
         self._apply_range()
+
+    def follow(self, limits: tuple[float, float]) -> None:
+        """Show this part of the x axis, as a linked plot does."""
+        self.view.setXRange(*limits, padding=0)
 
     def reset_view(self) -> None:
         """Back to the whole run, fitted closely."""
@@ -328,11 +329,15 @@ class LivePlot(pg.PlotWidget):
 
     def _place_level(self, level: Level, width: float, height: float) -> None:
         level.label.setVisible(level.value is not None)
+        level.line.setVisible(False)
         if level.value is None:
             return
         top = self._legend.height() + MARGIN_PX - 2
         y = self._pixel(0, level.value).y()
         arrow = " ↑" if y < top else " ↓" if y > height else ""
+        if not arrow:
+            level.line.setLine(0, y, width, y)
+            level.line.show()
         level.label.setText(level.text(level.value) + arrow)
         size = level.label.boundingRect()
         level.label.setPos(width - size.width() - 6, min(max(y - size.height() - 1, top), height - size.height()))
@@ -359,7 +364,7 @@ class LivePlot(pg.PlotWidget):
                 f'&nbsp;<span style="color:{self.theme.text}">{curve.read(value)}</span></span>'
             )
         if note := self.note():
-            parts.append(f'<span style="color:{muted}">{note}</span>')
+            parts.append(f'<span style="color:{muted}; white-space:nowrap">{note}</span>')
         self._legend.setText("&nbsp; ".join(parts))
         self._lay_legend()
 
@@ -384,6 +389,7 @@ class LivePlot(pg.PlotWidget):
         super().leaveEvent(event)
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        self.view_reset.emit()
         self.reset_view()
         event.accept()
 
@@ -397,13 +403,21 @@ class LivePlot(pg.PlotWidget):
 
 
 def link(plots: list[LivePlot]) -> None:
-    """One x axis and one crosshair for all of them."""
-    first, *others = plots
-    for plot in others:
-        plot.setXLink(first)
+    """One x axis and one crosshair for all of them.
+
+    pyqtgraph's own link matches places on the screen rather than ranges when two plots lie below each other.
+    """
+
+    def follow(source: pg.ViewBox, limits: tuple[float, float]) -> None:
+        for plot in plots:
+            if plot.view is not source and plot.view.viewRange()[0] != list(limits):
+                plot.follow(limits)
+
     for plot in plots:
+        plot.view.sigXRangeChanged.connect(follow)
         for other in plots:
             plot.hovered.connect(other.show_crosshair)
+            plot.view_reset.connect(other.reset_view)
 
 
 def phase_word(phase: str) -> str:

@@ -261,7 +261,7 @@ class RotationPlot(LivePlot):
         return {"angle": tr("largest angle")}
 
     def note(self) -> str:
-        return "" if self._error is None else tr("RᵀR − I {error}").format(error=f"{self._error:.0e}")
+        return "" if self._error is None else f"|RᵀR−I|&nbsp;{self._error:.0e}"
 
     def set_orthogonality_error(self, error: float | None) -> None:
         self._error = error

@@ -1,0 +1,384 @@
+"""The instrument of the soul injection: where it is, whether it goes well, how long still."""
+
+import html
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from PySide6.QtCore import QEvent, Qt, QTimer
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
+
+from aegis_core.events import (
+    Event,
+    Log,
+    Metric,
+    Paused,
+    PhaseChanged,
+    Progress,
+    Sample,
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+    Telemetry,
+)
+from aegis_core.plan import Plan
+from aegis_core.soul import schedule
+
+from . import text, theme as themes
+from .i18n import filled, tr
+from .live_plot import link, phase_word
+from .pages.step_page import card
+from .plots import MAX_DRAWN_SCHEDULE, AlphaPlot, LossPlot, MemoryPlot, RotationPlot
+from .theme import Theme
+
+REFRESH_MS = 50  # curves and figures follow at most 20 times a second, however fast the events come
+FIGURE_WIDTHS = {"step": 3, "loss": 3, "held_out": 5, "alpha": 3, "gate": 5, "speed": 3, "time": 5}
+KEPT_SAMPLES, KEPT_WARNINGS = 40, 3
+PACE_STEPS = 60
+
+
+class Figure(QWidget):
+    """One large number with its name above and a quiet remark below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = _line("small")
+        self.value = _line("title")
+        self.remark = _line("small")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        for line in (self.name, self.value, self.remark):
+            column.addWidget(line)
+
+    def show_value(self, name: str, value: str, remark: str = "") -> None:
+        for line, content in ((self.name, name), (self.value, value or "–"), (self.remark, remark or " ")):
+            if line.text() != content:
+                line.setText(content)
+        self.setAccessibleName(f"{name}: {value} {remark}".strip())
+
+
+class Cockpit(QWidget):
+    """Give it every event of the training step; it draws at its own pace, and only while it can be seen."""
+
+    def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.theme = theme
+        self.loss, self.alpha = LossPlot(theme), AlphaPlot(theme)
+        self.memory, self.rotation = MemoryPlot(theme), RotationPlot(theme)
+        self.plots = [self.loss, self.alpha, self.memory, self.rotation]
+        link(self.plots)
+        self.figures = {name: Figure() for name in FIGURE_WIDTHS}
+        self.samples_title = _line("strong")
+        self.samples_text = QTextBrowser()
+        self.warnings_text = QLabel(textFormat=Qt.TextFormat.RichText, wordWrap=True)
+        self._handlers: dict[type[Event], Callable[[Event], None]] = {
+            StepStarted: self._started,
+            Progress: self._progressed,
+            Metric: self._measured,
+            PhaseChanged: self._phase_changed,
+            Telemetry: self._read,
+            Sample: self._said,
+            Log: self._warned,
+            Paused: self._paused_or_not,
+            StepFinished: self._ended,
+            StepFailed: self._ended,
+            StepCancelled: self._ended,
+        }
+        self._curves: dict[str, Callable[[int, float | None], object]] = {
+            "loss": self.loss.add_loss,
+            "control_loss": self.loss.add_control,
+            "held_out_loss": self.loss.add_held_out,
+            "alpha": self.alpha.add_alpha,
+            "gate": self.alpha.add_gate,
+            "rotation_angle": self.rotation.add_angle,
+        }
+        self._plan = Plan()
+        self._forget()
+        self._timer = QTimer(self, singleShot=True, interval=REFRESH_MS)
+        self._timer.timeout.connect(self._refresh)
+        self._lay_out()
+        self.set_theme(theme)
+        self.retranslate()
+
+    def set_plan(self, plan: Plan) -> None:
+        """Draw the way that alpha is going to take and the phases it will pass."""
+        self._plan = plan
+        self._set_span(plan.train.steps)
+        self.alpha.set_schedule(plan.train.steps, plan.soul)
+        self.loss.set_bands(planned_phases(plan))
+        self._changed()
+
+    def clear(self) -> None:
+        """Nothing is known about any training; the plan stays."""
+        self._forget()
+        for plot in self.plots:
+            plot.clear()
+        self.set_plan(self._plan)
+        self._show_samples()
+        self._show_warnings()
+
+    def on_event(self, event: Event) -> None:
+        """Take note of an event; cheap, so that thousands may come at once."""
+        handler = self._handlers.get(type(event))
+        if handler:
+            handler(event)
+            self._changed()
+
+    def set_theme(self, theme: Theme) -> None:
+        self.theme = theme
+        for plot in self.plots:
+            plot.set_theme(theme)
+        self.figures["alpha"].value.setStyleSheet(f"color: {theme.alpha}")
+        self.samples_text.document().setDefaultStyleSheet(f".quiet {{ color: {theme.secondary} }}")
+        self._show_samples()
+        self._show_warnings()
+
+    def retranslate(self) -> None:
+        self.samples_title.setText(tr("What it says now"))
+        self.samples_text.setAccessibleName(tr("What it says now"))
+        for plot in self.plots:
+            plot.retranslate()
+        self._show_samples()
+        self._show_warnings()
+        self._show_figures()
+
+    # ---- events
+
+    def _started(self, event: Event) -> None:
+        if not cast(StepStarted, event).resumed:
+            self.clear()
+        self._pace.clear()
+        self._running, self._paused = True, False
+        self._started_at = self._now = event.at
+
+    def _progressed(self, event: Event) -> None:
+        progress = cast(Progress, event)
+        if progress.unit != "steps":
+            return
+        self._step = int(progress.done)
+        if progress.total != self._total:
+            self._set_span(int(progress.total))
+        if progress.at:
+            self._now = progress.at
+            if self._pace and progress.done < self._pace[-1][1]:
+                self._pace.clear()
+            self._pace.append((progress.at, progress.done))
+
+    def _measured(self, event: Event) -> None:
+        metric = cast(Metric, event)
+        add = self._curves.get(metric.name)
+        if add:
+            add(metric.step, metric.value)
+        self._latest[metric.name] = metric.value
+        if metric.name == "loss":
+            self._step = max(self._step, metric.step)
+            self._now = metric.at or self._now
+            self.memory.add_step_time(metric.step, metric.at)
+        elif metric.name == "base_loss":
+            self.loss.set_base(metric.value)
+        elif metric.name == "chance_loss":
+            self.loss.set_chance(metric.value)
+        elif metric.name == "orthogonality_error":
+            self.rotation.set_orthogonality_error(metric.value)
+
+    def _phase_changed(self, event: Event) -> None:
+        self._phase = cast(PhaseChanged, event).phase
+
+    def _read(self, event: Event) -> None:
+        self.memory.add_reading(cast(Telemetry, event))
+        self._now = max(self._now, event.at)
+
+    def _said(self, event: Event) -> None:
+        self._samples.appendleft(cast(Sample, event))
+        self._samples_drawn = False
+
+    def _warned(self, event: Event) -> None:
+        if cast(Log, event).level == "warning":
+            self._warnings.append(cast(Log, event))
+            self._warnings_drawn = False
+
+    def _paused_or_not(self, event: Event) -> None:
+        self._paused = cast(Paused, event).paused
+        self._pace.clear()
+
+    def _ended(self, event: Event) -> None:
+        self._running = self._paused = False
+        self._now = event.at or self._now
+
+    # ---- drawing
+
+    def _changed(self) -> None:
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _refresh(self) -> None:
+        if not self.isVisible():
+            return  # showEvent makes up for it
+        for plot in self.plots:
+            plot.refresh()
+        self._show_figures()
+        if not self._samples_drawn:
+            self._show_samples()
+        if not self._warnings_drawn:
+            self._show_warnings()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._changed()
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.LanguageChange:
+            self.retranslate()
+        super().changeEvent(event)
+
+    def _show_figures(self) -> None:
+        known = self._latest
+        base, held_out = known.get("base_loss"), known.get("held_out_loss")
+        figures = self.figures
+        figures["step"].show_value(
+            tr("Step"), f"{self._step:,}" if self._step else "", filled("of {total}", total=f"{self._total:,}")
+        )
+        figures["loss"].show_value(tr("Loss"), _fixed(self.loss.smoothed), tr("smoothed"))
+        figures["held_out"].show_value(tr("Held-out loss"), _fixed(held_out), _against(held_out, base))
+        figures["alpha"].show_value(
+            tr("Alpha"), _fixed(known.get("alpha")), filled("to {alpha}", alpha=_fixed(self._plan.soul.alpha_target))
+        )
+        figures["gate"].show_value(tr("Gate"), _percent(known.get("gate")), phase_word(self._phase))
+        figures["speed"].show_value(tr("Speed"), text.number(known.get("tokens_per_second"), 3), tr("tokens/s"))
+        figures["time"].show_value(tr("Time"), self._elapsed(), self._time_left())
+
+    def _elapsed(self) -> str:
+        return text.duration(self._now - self._started_at) if self._started_at and self._now else ""
+
+    def _time_left(self) -> str:
+        if self._paused:
+            return tr("paused")
+        if not self._running or len(self._pace) < 3:
+            return ""
+        (began, first), (now, last) = self._pace[0], self._pace[-1]
+        if now - began < 0.5 or last <= first:
+            return ""
+        return text.remaining((self._total - last) * (now - began) / (last - first))
+
+    def _show_samples(self) -> None:
+        self._samples_drawn = True
+        parts = []
+        asked = ""
+        for sample in self._samples:
+            if sample.prompt != asked:
+                asked = sample.prompt
+                parts.append(f'<p class="quiet" style="margin:0 0 6px 0">{html.escape(asked)}</p>')
+            when = filled("step {step}", step=f"{sample.step:,}")
+            parts.append(f'<p style="margin:0 0 8px 0"><span class="quiet">{when}</span><br>{_lines(sample.text)}</p>')
+        waiting = f'<p class="quiet" style="margin:0">{tr("It has not been asked yet.")}</p>'
+        self.samples_text.setHtml("".join(parts) or waiting)
+
+    def _show_warnings(self) -> None:
+        self._warnings_drawn = True
+        sentences = [filled(log.template, log.values) if log.template else log.text for log in self._warnings]
+        mark = f'<span style="color:{self.theme.warning}">▲ {tr("Note")}</span>&nbsp; '
+        self.warnings_text.setText("<br>".join(mark + html.escape(sentence) for sentence in sentences))
+        self.warnings_text.setVisible(bool(sentences))
+
+    def _set_span(self, n_steps: int) -> None:
+        self._total = n_steps
+        for plot in self.plots:
+            plot.set_span(n_steps)
+
+    def _forget(self) -> None:
+        self._latest: dict[str, float | None] = {}
+        self._pace: deque[tuple[float, float]] = deque(maxlen=PACE_STEPS)
+        self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
+        self._warnings: deque[Log] = deque(maxlen=KEPT_WARNINGS)
+        self._samples_drawn = self._warnings_drawn = True
+        self._step, self._total, self._phase = 0, self._plan.train.steps, ""
+        self._running = self._paused = False
+        self._started_at = self._now = 0.0
+
+    def _lay_out(self) -> None:
+        numbers = card()
+        row = QHBoxLayout(numbers)
+        row.setContentsMargins(16, 8, 16, 8)
+        row.setSpacing(12)
+        for name, figure in self.figures.items():
+            row.addWidget(figure, FIGURE_WIDTHS[name])
+        samples = card()
+        column = QVBoxLayout(samples)
+        column.setContentsMargins(16, 8, 4, 4)
+        column.setSpacing(4)
+        column.addWidget(self.samples_title)
+        column.addWidget(self.samples_text, 1)
+        self.samples_text.setFrameShape(QTextBrowser.Shape.NoFrame)
+        self.samples_text.setStyleSheet("border: none; padding: 0; background: transparent;")
+        self.samples_text.setMinimumSize(160, 80)
+        grid = QGridLayout()
+        grid.setSpacing(12)
+        grid.addWidget(_framed(self.loss), 0, 0, 1, 7)
+        grid.addWidget(_framed(self.alpha), 0, 7, 1, 5)
+        grid.addWidget(_framed(self.memory), 1, 0, 1, 4)
+        grid.addWidget(_framed(self.rotation), 1, 4, 1, 4)
+        grid.addWidget(samples, 1, 8, 1, 4)
+        grid.setRowStretch(0, 5)
+        grid.setRowStretch(1, 4)
+        for column_index in range(12):
+            grid.setColumnStretch(column_index, 1)
+        page = QVBoxLayout(self)
+        page.setContentsMargins(0, 0, 0, 0)
+        page.setSpacing(12)
+        page.addWidget(numbers)
+        page.addLayout(grid, 1)
+        page.addWidget(self.warnings_text)
+
+
+def planned_phases(plan: Plan) -> list[tuple[float, float, str]]:
+    """(first step, last step, phase), one after the other without gaps."""
+    n = min(plan.train.steps, MAX_DRAWN_SCHEDULE)
+    stretch = (plan.train.steps - 1) / (n - 1)
+    bands: list[tuple[float, float, str]] = []
+    for index, phase in enumerate(schedule.phases(n, plan.soul)):
+        begin, end = index * stretch + 0.5, (index + 1) * stretch + 0.5
+        if bands and bands[-1][2] == phase:
+            begin = bands.pop()[0]
+        bands.append((begin, end, phase))
+    return bands
+
+
+def _framed(plot: QWidget) -> QWidget:
+    frame = card()
+    column = QVBoxLayout(frame)
+    column.setContentsMargins(4, 4, 4, 4)
+    column.addWidget(plot)
+    return frame
+
+
+def _line(role: str) -> QLabel:
+    """A label that never widens its column: figures that change must not move their neighbours."""
+    made = QLabel(" ", textFormat=Qt.TextFormat.PlainText)
+    made.setFont(themes.tabular())
+    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    made.setProperty("role", role)
+    return made
+
+
+def _fixed(value: float | None) -> str:
+    return "" if value is None else text.fixed(value, 3)
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{text.fixed(part * 100, 1)} %"
+
+
+def _against(held_out: float | None, base: float | None) -> str:
+    if base is None:
+        return ""
+    if held_out is None:
+        return filled("base {loss}", loss=_fixed(base))
+    change = held_out - base
+    return filled("base {loss} ({change})", loss=_fixed(base), change=f"{'+' if change > 0 else '−'}{abs(change):.3f}")
+
+
+def _lines(answer: str) -> str:
+    return html.escape(answer.strip()).replace("\n", "<br>")
