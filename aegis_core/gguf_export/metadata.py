@@ -11,17 +11,20 @@ from ..soul.gate import Soul
 
 @dataclass(frozen=True)
 class Metadata:
-    """`license` may be empty where it is not known."""
+    """`license` may be empty where it is not known; `soul` is None for a base model as it came."""
 
     name: str
     license: str
-    soul: Soul
+    soul: Soul | None
 
     def describe(self, writer: gguf.GGUFWriter) -> None:
-        """Write name, licence, base model and the gate's numbers into a GGUF header."""
-        soul = self.soul
+        """Write name, licence and, where there is a soul, its base model and the gate's numbers into a GGUF header."""
         writer.add_name(self.name)
         writer.add_license(self.license)
+        if self.soul:
+            self._describe_soul(writer, self.soul)
+
+    def _describe_soul(self, writer: gguf.GGUFWriter, soul: Soul) -> None:
         writer.add_base_model_count(1)
         writer.add_base_model_name(0, _public_name(soul.base_model))
         writer.add_base_model_version(0, soul.base_revision)
