@@ -18,17 +18,16 @@ TOKEN = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*|[.!?;:,]")
 ENDINGS = ("ing", "ed", "ly", "tion", "s")
 STOP, COMMA, OTHER = ".", ",", "*"
 PRIOR_PAIRS = 5.0
-FUNCTION_WORDS = frozenset(
-    (
-        "a about above after again against all also am an and another any are as at be because been before being below "
-        "between both but by can cannot could did do does doing down during each either else every few for from further "
-        "had has have having he her here hers him his how however i if in into is it its itself just let many may me "
-        "might more most much must my near neither no nor not of off on once one only onto or other our out over own "
-        "same she should since so some such than that the their them then there therefore these they this those though "
-        "through thus to together too toward towards under until up upon us very was we were what when where whether "
-        "which while who whom whose why will with within without would yet you your"
-    ).split()
-)
+_FUNCTION_WORDS = """
+a about above after again against all also am an and another any are as at be because been before being below
+between both but by can cannot could did do does doing down during each either else every few for from further had
+has have having he her here hers him his how however i if in into is it its itself just let many may me might more
+most much must my near neither no nor not of off on once one only onto or other our out over own same she should
+since so some such than that the their them then there therefore these they this those though through thus to
+together too toward towards under until up upon us very was we were what when where whether which while who whom
+whose why will with within without would yet you your
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True)

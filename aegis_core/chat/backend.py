@@ -1,0 +1,80 @@
+"""What every chat backend offers: a conversation in, words out as they come, and how it ended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from ..failures import UserError
+from ..plan import ChatPlan
+from .template import Message
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How words are drawn; the fields are those of the plan's chat section."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    repeat_penalty: float
+    max_tokens: int
+    seed: int
+
+    @classmethod
+    def of(cls, plan: ChatPlan) -> Self:
+        return cls(plan.temperature, plan.top_p, plan.top_k, plan.repeat_penalty, plan.max_tokens, plan.seed)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`reason` is stop, length, cancelled or error; `error` says why an answer broke off, `text` keeps what came.
+
+    n_prompt_tokens is what the backend says it read, 0 where it says nothing.
+    """
+
+    text: str
+    reason: str
+    n_tokens: int
+    seconds: float
+    n_prompt_tokens: int = 0
+    error: str = ""
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.n_tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+class Backend(Protocol):
+    """`name` is ollama or embedded, `model` what it calls the model."""
+
+    name: str
+    model: str
+
+    def answer(
+        self,
+        messages: list[Message],
+        sampling: Sampling,
+        on_token: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> Answer:
+        """Stream an answer: `on_token` gets every piece of text, `cancelled` is asked between them.
+
+        UserError if the conversation cannot be answered at all; an answer that breaks off is returned with its error.
+        """
+
+    def close(self) -> None:
+        """Give the model's memory back as far as it is ours."""
+
+
+def checked_messages(rows: Any) -> list[Message]:
+    """Messages from JSON; UserError unless they are roles with text that end with the user's."""
+    good = isinstance(rows, list) and rows and all(_is_message(row) for row in rows) and rows[-1]["role"] == "user"
+    if not good:
+        raise UserError("These messages are no conversation that ends with a question.", "Write something and send it.")
+    return [{"role": row["role"], "content": row["content"]} for row in rows]
+
+
+def _is_message(row: Any) -> bool:
+    return isinstance(row, dict) and row.get("role") in ROLES and isinstance(row.get("content"), str)

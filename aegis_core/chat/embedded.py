@@ -1,0 +1,85 @@
+"""Chat without a server: llama.cpp inside this process, fed with the tokenizer's own token ids."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..failures import UserError
+from ..gguf_export.llama import LlamaServer
+from .backend import Answer, Sampling
+from .prompt import ChatPrompts, trimmed
+from .template import Message
+
+REPEAT_WINDOW_TOKENS = 64
+
+
+class EmbeddedBackend:
+    """One GGUF file in llama.cpp, loaded at once; UserError if it cannot be. One answer at a time."""
+
+    name = "embedded"
+
+    def __init__(self, gguf: Path, prompts: ChatPrompts, n_ctx: int) -> None:
+        self.model = gguf.name
+        self._prompts, self._n_ctx = prompts, n_ctx
+        self._llama = LlamaServer(gguf, n_ctx=n_ctx, n_threads=max(os.cpu_count() or 1, 1))
+        self._llama.__enter__()
+
+    def answer(
+        self,
+        messages: list[Message],
+        sampling: Sampling,
+        on_token: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> Answer:
+        token_ids = self._prompts.token_ids(trimmed(messages))
+        if len(token_ids) >= self._n_ctx:
+            raise UserError(
+                "The conversation of {n} tokens is longer than the {n_ctx} that the model sees.",
+                "Start a new conversation, or raise chat.num_ctx.",
+                n=len(token_ids),
+                n_ctx=self._n_ctx,
+            )
+        parts: list[str] = []
+        reason, n_tokens = "cancelled", 0
+
+        def receive(chunk: dict[str, Any]) -> bool:
+            nonlocal reason, n_tokens
+            choice = chunk["choices"][0]
+            if choice["text"]:
+                parts.append(choice["text"])
+                on_token(choice["text"])
+            n_tokens += 1
+            if choice["finish_reason"]:
+                reason, n_tokens = choice["finish_reason"], chunk["usage"]["completion_tokens"]
+            return not cancelled()
+
+        started = time.monotonic()
+        if not cancelled():
+            self._llama.stream_completion(self._request(token_ids, sampling), receive)
+        return Answer("".join(parts), reason, n_tokens, time.monotonic() - started, len(token_ids))
+
+    def close(self) -> None:
+        self._llama.__exit__(None, None, None)
+
+    def _request(self, token_ids: list[int], sampling: Sampling) -> dict[str, Any]:
+        """Sampling as Ollama does it: no minimum probability, penalty over the last 64 tokens.
+
+        Stops are kept visible as text (preserved), else llama.cpp would pass over control tokens in silence.
+        """
+        stops = list(self._prompts.stops)
+        return {
+            "prompt": token_ids,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": 0.0,
+            "repeat_penalty": sampling.repeat_penalty,
+            "repeat_last_n": REPEAT_WINDOW_TOKENS,
+            "seed": sampling.seed,
+            "stop": stops,
+            "preserved_tokens": stops,
+            "cache_prompt": True,
+        }

@@ -1,0 +1,170 @@
+"""The run's model inside Ollama: made from its GGUF with the derived template, checked, and talked to."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGUFReader
+
+from ..cancel import CancelToken
+from ..failures import UserError
+from ..plan import ChatPlan
+from ..resources import cache_folder
+from ..run_directory import read_json, write_json
+from .backend import Answer, Sampling
+from .ollama import OllamaClient, Progressed, Row, blob_digest
+from .prompt import ChatPrompts, trimmed
+from .template import Message
+
+
+@dataclass(frozen=True)
+class MadeModel:
+    """What Ollama made: `file_digest` of the uploaded GGUF, `digest` of the resulting model."""
+
+    name: str
+    file_digest: str
+    digest: str
+
+
+class OllamaBackend:
+    """A model that Ollama holds, as a chat backend."""
+
+    name = "ollama"
+
+    def __init__(self, client: OllamaClient, made: MadeModel, prompts: ChatPrompts, plan: ChatPlan) -> None:
+        self.client, self.made, self.model = client, made, made.name
+        self._prompts, self._n_ctx = prompts, plan.num_ctx
+
+    def answer(
+        self,
+        messages: list[Message],
+        sampling: Sampling,
+        on_token: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> Answer:
+        parts: list[str] = []
+        last: Row = {}
+        reason, error, n_seen = "cancelled", "", 0
+        started = time.monotonic()
+        try:
+            for row in self.client.chat(self._request(trimmed(messages), sampling), cancelled):
+                last = row
+                if text := (row.get("message") or {}).get("content", ""):
+                    n_seen += 1
+                    parts.append(text)
+                    on_token(text)
+                if row.get("done"):
+                    reason = "length" if row.get("done_reason") == "length" else "stop"
+        except UserError as problem:
+            if not parts:
+                raise
+            reason, error = "error", problem.reason
+        if not last.get("done") and reason == "cancelled" and not cancelled():
+            reason, error = "error", "The connection to Ollama ended in the middle of the answer."
+        seconds = time.monotonic() - started
+        n_tokens = int(last.get("eval_count") or n_seen)
+        return Answer("".join(parts), reason, n_tokens, seconds, int(last.get("prompt_eval_count") or 0), error)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _request(self, messages: list[Message], sampling: Sampling) -> Row:
+        options = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "repeat_penalty": sampling.repeat_penalty,
+            "num_predict": sampling.max_tokens,
+            "num_ctx": self._n_ctx,
+            "seed": sampling.seed,
+        }
+        return {"model": self.model, "messages": messages, "stream": True, "truncate": False, "options": options}
+
+
+def ensure_model(
+    client: OllamaClient,
+    name: str,
+    gguf: Path,
+    prompts: ChatPrompts,
+    plan: ChatPlan,
+    license: str,
+    cancel: CancelToken,
+    on_progress: Progressed,
+) -> MadeModel:
+    """The model in Ollama, made now unless AEGIS made it from this very file before.
+
+    UserError if somebody else's model has the name, if Ollama refuses, or if it swapped the template for another.
+    """
+    template = prompts.format.go_template(server_adds_bos=adds_bos(gguf))
+    request = {
+        "model": name,
+        "template": template,
+        "parameters": {
+            "stop": list(prompts.stops),
+            "temperature": plan.temperature,
+            "top_p": plan.top_p,
+            "top_k": plan.top_k,
+            "num_ctx": plan.num_ctx,
+            "repeat_penalty": plan.repeat_penalty,
+        },
+        "license": license,
+    }
+    file_digest = blob_digest(gguf, cancel, on_progress)
+    request |= {"files": {gguf.name if gguf.name.isascii() else "model.gguf": file_digest}}
+    existing = client.model_digest(name)
+    known = _made_before(client.base).get(name, {})
+    if existing and known.get("digest") == existing and known.get("request") == request:
+        return MadeModel(name, file_digest, existing)
+    if existing and known.get("digest") != existing:
+        raise UserError(
+            "Ollama already has a model {name} that AEGIS did not make.",
+            "Choose another chat.model_name, or remove that model with: ollama rm {name}",
+            name=name,
+        )
+    client.upload(gguf, file_digest, cancel, on_progress)
+    client.create(
+        request,
+        cancel,
+        lambda row: on_progress(str(row.get("status", "")), int(row.get("completed") or 0), int(row.get("total") or 0)),
+    )
+    _check_template(client, name, template)
+    made = MadeModel(name, file_digest, client.model_digest(name))
+    _remember(client.base, name, {"digest": made.digest, "request": request})
+    return made
+
+
+def adds_bos(gguf: Path) -> bool:
+    """Whether the file tells llama.cpp to put the leading token in front by itself."""
+    field = GGUFReader(gguf, "r").fields.get("tokenizer.ggml.add_bos_token")
+    return bool(field.contents()) if field else False
+
+
+def _check_template(client: OllamaClient, name: str, sent: str) -> None:
+    shown = str((client.show(name) or {}).get("template", ""))
+    if shown.strip() != sent.strip():
+        raise UserError(
+            "Ollama replaced the chat template of {name}: {shown} instead of {sent}.",
+            "Set chat.backend to embedded, or update Ollama.",
+            name=name,
+            shown=json.dumps(shown[:400], ensure_ascii=False),
+            sent=json.dumps(sent[:400], ensure_ascii=False),
+        )
+
+
+def _memory() -> Path:
+    return cache_folder() / "ollama-models.json"
+
+
+def _made_before(base: str) -> dict[str, Row]:
+    """What AEGIS itself made on this server: a model of that name may be replaced, any other may not."""
+    memory = read_json(_memory()) if _memory().is_file() else {}
+    found: dict[str, Row] = memory.get(base, {})
+    return found
+
+
+def _remember(base: str, name: str, made: Row) -> None:
+    memory = read_json(_memory()) if _memory().is_file() else {}
+    memory.setdefault(base, {})[name] = made
+    write_json(_memory(), memory)

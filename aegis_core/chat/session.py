@@ -1,0 +1,105 @@
+"""Opening a chat with a run's model: which file, which backend, and that nothing else works on the run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..cancel import CancelToken
+from ..events import Event, Progress, note, warning
+from ..failures import UserError
+from ..models.identity import read_base
+from ..plan import Plan
+from ..run_directory import RunDirectory, read_json
+from .backend import Backend
+from .base_gguf import ensure_base_gguf
+from .ollama import OllamaClient, is_new_enough, probe
+from .ollama_model import OllamaBackend, ensure_model
+from .prompt import ChatPrompts
+
+MIB = 1 << 20
+
+
+def open_backend(
+    run: RunDirectory,
+    plan: Plan,
+    model: str = "aegis",
+    emit: Callable[[Event], None] = lambda event: None,
+    cancel: CancelToken | None = None,
+) -> Backend:
+    """The run's fused model (aegis) or the model it came from (base), ready to answer.
+
+    Ollama when the plan allows it and one answers, else llama.cpp in this process. `emit` hears progress and notes.
+    UserError says in one sentence why there is nothing to talk to.
+    """
+    cancel = cancel or CancelToken()
+    gguf = exported_gguf(run) if model == "aegis" else ensure_base_gguf(run, cancel, emit)
+    prompts = ChatPrompts(model_folder(run) if model == "aegis" else read_base(run).path)
+    if plan.chat.backend != "embedded" and _ollama_answers(plan, emit):
+        return _in_ollama(run, plan, model, gguf, prompts, emit, cancel)
+    from .embedded import EmbeddedBackend  # loads the native library
+
+    emit(note("Loading {file} in the built-in llama.cpp.", file=gguf.name))
+    return EmbeddedBackend(gguf, prompts, plan.chat.num_ctx)
+
+
+def refuse_while_working(run: RunDirectory) -> None:
+    """UserError while a step of the run is at work: training and chat would take each other's memory and cores."""
+    if run.is_locked():
+        raise UserError("A step of this run is working right now.", "Chat again when it has finished or been stopped.")
+
+
+def exported_gguf(run: RunDirectory) -> Path:
+    """The GGUF to talk to: Q4_K_M where it was exported, else the first file; UserError if there is none."""
+    listed = run.step_folder("export") / "files.json"
+    rows = read_json(listed) if listed.is_file() else []
+    best = sorted(rows, key=lambda row: row["type"].lower() != "q4_k_m")
+    path = run.path / best[0]["path"] if best else None
+    if path is None or not path.is_file():
+        raise UserError("There is no exported model to talk to yet.", "Run the export step first.")
+    return path
+
+
+def model_folder(run: RunDirectory) -> Path:
+    """The fused model's folder, whose tokenizer the exported file carries."""
+    proof = run.step_folder("fuse") / "proof.json"
+    if not proof.is_file():
+        raise UserError("There is no fused model yet.", "Run the fusion step first.")
+    return run.path / str(read_json(proof)["folder"])
+
+
+def _ollama_answers(plan: Plan, emit: Callable[[Event], None]) -> bool:
+    version = probe()
+    if version and is_new_enough(version):
+        emit(note("Ollama {version} answers.", version=version))
+        return True
+    if plan.chat.backend == "ollama":
+        raise UserError(
+            "No usable Ollama answers ({found}).",
+            "Start or update Ollama, or set chat.backend to auto or embedded.",
+            found=f"version {version} is too old" if version else "nothing at its address",
+        )
+    if version:
+        emit(warning("Ollama {version} is too old; the built-in llama.cpp is used.", version=version))
+    return False
+
+
+def _in_ollama(
+    run: RunDirectory,
+    plan: Plan,
+    model: str,
+    gguf: Path,
+    prompts: ChatPrompts,
+    emit: Callable[[Event], None],
+    cancel: CancelToken,
+) -> Backend:
+    name = plan.chat.model_name if model == "aegis" else f"{plan.chat.model_name}-base"
+    client = OllamaClient()
+
+    def show(phase: str, done: int, total: int) -> None:
+        emit(Progress(done / MIB, total / MIB, "MiB", phase) if total else note("Ollama: {status}", status=phase))
+
+    try:
+        made = ensure_model(client, name, gguf, prompts, plan.chat, read_base(run).license, cancel, show)
+    except BaseException:
+        client.close()
+        raise
+    return OllamaBackend(client, made, prompts, plan.chat)
