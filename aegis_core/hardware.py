@@ -1,10 +1,13 @@
 """What this machine has and how busy it is. Nothing here raises; what cannot be read is None. Light: no torch."""
 
 import contextlib
+import functools
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pynvml
@@ -29,29 +32,28 @@ class Gpu:
 
 def gpu(own_pids: frozenset[int] = frozenset()) -> Gpu | None:
     """The GPU that torch would use first, or None where there is none; memory of `own_pids` counts as own."""
-    with _driver() as ready:
-        if not ready:
-            return None
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(_first_visible())
-            name = pynvml.nvmlDeviceGetName(handle)
-        except pynvml.NVMLError:
-            return None
-        memory = _try(pynvml.nvmlDeviceGetMemoryInfo, handle)
-        use = _try(pynvml.nvmlDeviceGetUtilizationRates, handle)
-        milliwatts = _try(pynvml.nvmlDeviceGetPowerUsage, handle)
-        version = _try(pynvml.nvmlSystemGetCudaDriverVersion)
-        return Gpu(
-            name=name,
-            driver=_try(pynvml.nvmlSystemGetDriverVersion),
-            cuda=None if version is None else f"{version // 1000}.{version % 1000 // 10}",
-            vram_total_bytes=None if memory is None else int(memory.total),
-            vram_used_bytes=None if memory is None else int(memory.used),
-            vram_own_bytes=_own_vram(handle, own_pids),
-            percent=None if use is None else float(use.gpu),
-            celsius=_try(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-            watts=None if milliwatts is None else milliwatts / 1000,
-        )
+    if not _driver():
+        return None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(_first_visible())
+        name = pynvml.nvmlDeviceGetName(handle)
+    except pynvml.NVMLError:
+        return None
+    memory = _try(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    use = _try(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = _try(pynvml.nvmlDeviceGetPowerUsage, handle)
+    version = _try(pynvml.nvmlSystemGetCudaDriverVersion)
+    return Gpu(
+        name=name,
+        driver=_try(pynvml.nvmlSystemGetDriverVersion),
+        cuda=None if version is None else f"{version // 1000}.{version % 1000 // 10}",
+        vram_total_bytes=None if memory is None else int(memory.total),
+        vram_used_bytes=None if memory is None else int(memory.used),
+        vram_own_bytes=_own_vram(handle, own_pids),
+        percent=None if use is None else float(use.gpu),
+        celsius=_try(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        watts=None if milliwatts is None else milliwatts / 1000,
+    )
 
 
 def disk_free_bytes(path: Path) -> int | None:
@@ -101,19 +103,14 @@ def reading(disk: Path | None = None, pid: int | None = None) -> Telemetry:
     )
 
 
-@contextlib.contextmanager
-def _driver():  # type: ignore[no-untyped-def]
-    """NVML for the time of one reading (it counts its users); False where there is no driver."""
+@functools.cache
+def _driver() -> bool:
+    """Whether NVML answers; it stays loaded until the program ends, since loading it for each reading is slow."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+        return False
+    return True
 
 
 def _first_visible() -> int:
@@ -122,7 +119,8 @@ def _first_visible() -> int:
     return int(first) if first.isdigit() else 0
 
 
-def _try(read, *arguments):  # type: ignore[no-untyped-def]
+def _try(read: Callable[..., Any], *arguments: object) -> Any:
+    """What the driver answers, None where it refuses."""
     try:
         return read(*arguments)
     except pynvml.NVMLError:

@@ -1,80 +1,45 @@
 """The ordered steps: runs them, skips what is fresh, resumes what was cut off; the one place that catches."""
 
-import importlib
+import gc
 import shutil
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from pathlib import Path
 
 from . import plan as plans
 from .cancel import Cancelled, CancelToken
 from .context import StepContext
-from .events import Event, PlanChanged, StepCancelled, StepFailed, StepFinished, StepSkipped, StepStarted
-from .failures import UsageError, UserError, explain
-from .plan import Frozen, Plan
-from .run_directory import Done, RunDirectory, read_json, sha256_of_json, write_json
-
-
-@dataclass(frozen=True)
-class Step:
-    """`settings` are the plan's sections or fields the result depends on (a leading "-" takes one out again);
-    `inputs` the steps whose results it reads; `optional` steps have an `enabled` setting in their own section.
-    `owns` are the settings this step may write into the plan."""
-
-    id: str
-    settings: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    optional: bool = False
-    owns: tuple[str, ...] = ()
-
-    def run(self, plan: Plan, ctx: StepContext) -> None:
-        importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
-
-
-_SEARCHED = ("train.learning_rate", "train.batch_size", "train.warmup_steps", "soul.schedule.warmup_fraction")
-_TRAINING = ("lora", "soul", "train")
-
-STEPS: tuple[Step, ...] = (
-    Step("check"),
-    Step("prepare", ("model", "data")),
-    Step(
-        "search",
-        ("search", *_TRAINING, *(f"-{name}" for name in (*_SEARCHED, "soul.schedule"))),
-        ("prepare",),
-        True,
-        _SEARCHED,
-    ),
-    Step(
-        "schedule", ("schedule", "train.steps", "soul.alpha_start", "soul.alpha_target"), (), True, ("soul.schedule",)
-    ),
-    Step("train", _TRAINING, ("prepare",)),
-    Step("fuse", ("fuse",), ("train",)),
-    Step("export", ("export",), ("fuse",)),
-    Step("chat", ("chat",), ("export",)),
-    Step("report", ("report",), ("check", "prepare", "search", "schedule", "train", "fuse", "export", "chat")),
+from .events import (
+    Artifact,
+    Event,
+    PlanChanged,
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+    note,
 )
-BY_ID = {step.id: step for step in STEPS}
+from .failures import UsageError, UserError, explain
+from .freshness import (
+    BY_ID,
+    STEPS,
+    State,
+    Step,
+    changed_settings,
+    input_digests,
+    misfits,
+    settings_of,
+    states,
+    unfinished,
+    why_stale,
+)
+from .plan import Plan
+from .run_directory import RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
 
-
-class State(StrEnum):
-    """Where a step stands: `ready` can run now, `waiting` needs an earlier step first, `stale` was done before a change."""
-
-    DONE = "done"
-    STALE = "stale"
-    READY = "ready"
-    WAITING = "waiting"
-    DISABLED = "disabled"
-
-
-def states(run: RunDirectory, plan: Plan) -> dict[str, State]:
-    """The state of every step under this plan, judged from the files alone."""
-    found: dict[str, State] = {}
-    for step in STEPS:
-        found[step.id] = _state(run, plan, step, found)
-    return found
+__all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
+_BEGUN = "begun.json"
 
 
 def selection(only: str | None = None, first: str | None = None, last: str | None = None) -> tuple[Step, ...]:
@@ -95,17 +60,21 @@ def run_steps(
 ) -> Event | None:
     """Run the steps in order until one does not finish; returns the last terminal event (None if all were fresh).
 
-    `again` runs a step even if it is fresh. `sink` gets every event, stamped.
+    `again` runs a step even if it is fresh. `sink` gets every event, stamped. UserError, before any step has started,
+    if plan or markers cannot be read.
     """
     last: Event | None = None
     for step in steps:
         plan = run.plan()
         ctx = StepContext(run, step.id, sink, cancel)
+        if not again and _restore(run, plan, step):
+            ctx.emit(note("The earlier result of {step} fits the settings again and is kept.", step=step.id))
         state = states(run, plan)[step.id]
         if state is State.DISABLED:
             ctx.emit(StepSkipped("disabled"))
             continue
         if state is State.DONE and not again:
+            _forget_previous(run, step)  # left over if a kill came just after the marker
             ctx.emit(StepSkipped("fresh"))
             continue
         last = _run_one(step, plan, ctx)
@@ -116,11 +85,11 @@ def run_steps(
 
 def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
     started = time.monotonic()
-    inputs = _input_digests(ctx.run, plan, step)
+    inputs = input_digests(ctx.run, plan, step)
     ctx.emit(StepStarted(resumed=_begun_alike(ctx.run, plan, step, inputs)))
     terminal: Event
     try:
-        if missing := _unfinished(ctx.run, plan, step):
+        if missing := unfinished(ctx.run, plan, step):
             raise UserError(
                 "{step} needs the result of an earlier step first: {missing}.",
                 "Run the steps in order; aegis run without --only does.",
@@ -130,104 +99,94 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         ctx.cancel.check()
         _begin(ctx.run, plan, step, inputs)
         step.run(plan, ctx)
-        done = ctx.run.write_done(
-            step.id, settings_digest(plan, step), inputs, ctx.artifacts, time.monotonic() - started
-        )
-        shutil.rmtree(ctx.run.previous_folder(step.id), ignore_errors=True)
-        _apply_results(step, plan, ctx)
+        # the plan first: were the marker there already, a kill in between would lose what the search found
+        _apply_results(step, ctx)
+        seconds = time.monotonic() - started
+        done = ctx.run.write_done(step.id, settings_of(plan, step), inputs, ctx.artifacts, seconds)
+        _forget_previous(ctx.run, step)
         terminal = StepFinished(done.seconds)
     except Cancelled:
         terminal = StepCancelled()
-    except Exception as error:  # the one boundary: every step's error becomes a sentence here
+    except (Exception, SystemExit) as error:  # the one boundary: every step's error becomes a sentence here
         failure = explain(error)
         trace = "".join(traceback.format_exception(error))
         terminal = StepFailed(
             failure.reason, failure.advice, trace, failure.reason_template, failure.advice_template, failure.values
         )
+    gc.collect()  # models hold themselves in cycles; the next step needs the memory
     ctx.emit(terminal)
     return terminal
 
 
 def _begun_alike(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> bool:
     """Whether an unfinished attempt with the same settings and inputs lies there, to be continued."""
-    path = run.step_folder(step.id) / "begun.json"
-    return path.is_file() and read_json(path) == {"settings": settings_digest(plan, step), "inputs": inputs}
+    path = run.step_folder(step.id) / _BEGUN
+    if not path.is_file() or (path.parent / "done.json").is_file():
+        return False
+    try:
+        row = read_json(path)
+        return row["inputs"] == inputs and not changed_settings(row["settings"], plan, step)
+    except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or of an older form: not to be continued
+        return False
 
 
 def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> None:
-    """Make the step's folder ready: continue an attempt of the same kind, put any other result aside until this one is done."""
+    """Make the step's folder ready: continue an attempt of the same kind, put aside anything else."""
     folder = run.step_folder(step.id)
-    if folder.exists() and (run.done(step.id) or not _begun_alike(run, plan, step, inputs)):
-        previous = run.previous_folder(step.id)
-        shutil.rmtree(previous, ignore_errors=True)
-        previous.parent.mkdir(exist_ok=True)
-        folder.replace(previous)
+    if folder.exists() and not _begun_alike(run, plan, step, inputs):
+        _put_aside(run, step)
     folder.mkdir(exist_ok=True)
-    write_json(folder / "begun.json", {"settings": settings_digest(plan, step), "inputs": inputs})
+    write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
 
 
-def settings_digest(plan: Plan, step: Step) -> str:
-    """Hash of the settings the step's result depends on, cosmetic ones left out."""
-    tree = _substance(plan)
-    kept: dict[str, Any] = {}
-    for name in step.settings:
-        if name.startswith("-"):
-            for key in [k for k in kept if k == name[1:] or k.startswith(name[1:] + ".")]:
-                del kept[key]
-        else:
-            kept |= {k: v for k, v in tree.items() if k == name or k.startswith(name + ".")}
-    return sha256_of_json(kept)
+def _put_aside(run: RunDirectory, step: Step) -> None:
+    """Move the step's folder to previous/; an unfinished attempt never takes the place of a finished result there."""
+    folder, previous = run.step_folder(step.id), run.previous_folder(step.id)
+    if run.done(step.id) is None and (previous / "done.json").is_file():
+        _discard(folder)
+        return
+    _discard(previous)
+    previous.parent.mkdir(exist_ok=True)
+    rename(folder, previous)
 
 
-def _substance(model: Frozen, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        extra = info.json_schema_extra
-        if isinstance(value, Frozen):
-            flat |= _substance(value, f"{prefix}{name}.")
-        elif not (isinstance(extra, dict) and extra.get("cosmetic")):
-            flat[prefix + name] = value
-    return flat
+def _restore(run: RunDirectory, plan: Plan, step: Step) -> bool:
+    """Bring the previous finished result back where it is what the plan asks for again (a change was undone)."""
+    folder, previous = run.step_folder(step.id), run.previous_folder(step.id)
+    done = read_done(previous)
+    if done is None or run.done(step.id) or _begun_alike(run, plan, step, input_digests(run, plan, step)):
+        return False
+    if misfits(run, plan, step, done) or not all(_still_there(previous.parent, a) for a in done.outputs):
+        return False
+    _discard(folder)
+    rename(previous, folder)
+    return True
 
 
-def _state(run: RunDirectory, plan: Plan, step: Step, earlier: dict[str, State]) -> State:
-    if _disabled(plan, step):
-        return State.DISABLED
-    done = run.done(step.id)
-    inputs_done = all(earlier[name] in (State.DONE, State.DISABLED) for name in step.inputs)
-    if done is None:
-        return State.READY if inputs_done else State.WAITING
-    return State.DONE if inputs_done and _is_fresh(run, plan, step, done) else State.STALE
+def _still_there(aside: Path, artifact: Artifact) -> bool:
+    """Whether an output put aside is whole; one outside the run may have been overwritten by the later attempt."""
+    path = aside / artifact.path
+    if not path.is_file() or path.stat().st_size != artifact.bytes:
+        return False
+    return not Path(artifact.path).is_absolute() or sha256_of_file(path) == artifact.sha256
 
 
-def _is_fresh(run: RunDirectory, plan: Plan, step: Step, done: Done) -> bool:
-    return (
-        done.settings_sha256 == settings_digest(plan, step)
-        and done.inputs == _input_digests(run, plan, step)
-        and not run.missing_outputs(done)
-    )
+def _forget_previous(run: RunDirectory, step: Step) -> None:
+    _discard(run.previous_folder(step.id))
 
 
-def _input_digests(run: RunDirectory, plan: Plan, step: Step) -> dict[str, str]:
-    """Digest of each finished step this one reads; switched-off ones do not count."""
-    read = [name for name in step.inputs if not _disabled(plan, BY_ID[name])]
-    found = {name: run.done(name) for name in read}
-    return {name: done.digest for name, done in found.items() if done}
+def _discard(folder: Path) -> None:
+    """Delete a step's folder, its markers first: a kill in between must not leave half of it looking whole."""
+    for name in ("done.json", _BEGUN):
+        (folder / name).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
-def _unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
-    now = states(run, plan)
-    return [name for name in step.inputs if now[name] not in (State.DONE, State.DISABLED)]
-
-
-def _disabled(plan: Plan, step: Step) -> bool:
-    return step.optional and not plans.get(plan, f"{step.id}.enabled")
-
-
-def _apply_results(step: Step, plan: Plan, ctx: StepContext) -> None:
+def _apply_results(step: Step, ctx: StepContext) -> None:
     """Write what a search found into the plan, as far as it owns it; a later search's settings win."""
     path = ctx.folder / "best.json"
+    plan = ctx.run.plan()
     if not step.optional or not plans.get(plan, f"{step.id}.apply") or not path.is_file():
         return
     later = STEPS[STEPS.index(step) + 1 :]

@@ -8,9 +8,9 @@ finished steps stale).
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .failures import UsageError
 
@@ -72,13 +72,23 @@ class SearchPlan(Frozen):
     tokens_per_trial: int = setting(8192, "Every trial trains on this many tokens.", unit="tokens", ge=256)
     learning_rate_low: float = setting(1e-6, "Lowest learning rate to try.", advanced=True, gt=0, le=1)
     learning_rate_high: float = setting(1e-3, "Highest learning rate to try.", advanced=True, gt=0, le=1)
-    batch_sizes: tuple[int, ...] = setting((1, 2, 4), "Batch sizes to try.", advanced=True, min_length=1)
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = setting(
+        (1, 2, 4), "Batch sizes to try.", advanced=True, min_length=1
+    )
     warmup_steps_low: int = setting(2, "Shortest warm-up to try.", unit="steps", advanced=True, ge=0)
     warmup_steps_high: int = setting(10, "Longest warm-up to try.", unit="steps", advanced=True, ge=0)
     alpha_warmup_high: float = setting(
         0.4, "Longest alpha warm-up to try, as a part of all steps.", advanced=True, ge=0, le=0.9
     )
     seed: int = setting(0, "Seed of the search.", advanced=True, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SearchPlan":
+        if self.learning_rate_low > self.learning_rate_high:
+            raise ValueError("learning_rate_low lies above learning_rate_high")
+        if self.warmup_steps_low > self.warmup_steps_high:
+            raise ValueError("warmup_steps_low lies above warmup_steps_high")
+        return self
 
 
 class ScheduleSearchPlan(Frozen):
@@ -102,6 +112,12 @@ class AnnealingPlan(Frozen):
     steepness: float = setting(12.0, "How sharp the transition of the sigmoid is.", gt=0, le=60)
     warmup_fraction: float = setting(0.0, "Part of all steps in which alpha stays at its start.", ge=0, le=0.9)
     end_fraction: float = setting(1.0, "Part of all steps after which alpha has arrived.", gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AnnealingPlan":
+        if self.warmup_fraction >= self.end_fraction:
+            raise ValueError("alpha would have to arrive (end_fraction) before it may start (warmup_fraction)")
+        return self
 
 
 class SoulPlan(Frozen):
@@ -269,13 +285,24 @@ def _validated(tree: Any, where: str = "the plan") -> Plan:
         return Plan.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "The content"
+        advice = "Change that setting; aegis set --list shows what is allowed."
+        problem = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "value_error":
+            raise UsageError(
+                "{name} in {where} does not fit together: {problem}.", advice, name=name, where=where, problem=problem
+            ) from error
+        if first["type"] == "extra_forbidden":
+            raise UsageError(
+                "There is no setting {name}, which {where} holds.", advice, name=name, where=where
+            ) from error
         raise UsageError(
             "{name} in {where} cannot be {value}: {problem}.",
-            "Change that setting; aegis set --list shows what is allowed.",
-            name=".".join(map(str, first["loc"])) or "The content",
+            advice,
+            name=name,
             where=where,
             value=repr(first["input"])[:60],
-            problem=first["msg"],
+            problem=problem,
         ) from error
 
 

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Done:
-    """What done.json says: the digest of the settings, of each input step, and the outputs with their hashes.
+    """What done.json says: the settings the result depends on, the digest of each input step, the hashed outputs.
 
     Paths of outputs are relative to the run directory (POSIX form) where they lie in it, absolute elsewhere.
     """
 
     step: str
-    settings_sha256: str
+    settings: dict[str, Any]
     inputs: dict[str, str]
     outputs: tuple[Artifact, ...]
     seconds: float
@@ -46,6 +46,10 @@ class Done:
     def digest(self) -> str:
         """Changes when settings or outputs change, not when the step merely ran again with the same result."""
         return sha256_of_json([self.settings_sha256, [[a.path, a.bytes, a.sha256] for a in self.outputs]])
+
+    @property
+    def settings_sha256(self) -> str:
+        return sha256_of_json(self.settings)
 
 
 class RunDirectory:
@@ -100,30 +104,24 @@ class RunDirectory:
         return (self.step_folder(step) / "begun.json").is_file()
 
     def plan(self) -> Plan:
-        return plans.loads(self.plan_path.read_text(encoding="utf-8-sig"), self.plan_path)
+        """The plan as it lies on disk now; UsageError names the file and the first bad field."""
+        return plans.loads(self.plan_path.read_text(encoding="utf-8-sig", errors="replace"), self.plan_path)
 
     def write_plan(self, plan: Plan) -> None:
         write_text(self.plan_path, plans.dumps(plan))
 
     def done(self, step: str) -> Done | None:
-        """The step's marker, or None if it never finished; UserError if the marker is damaged."""
-        path = self.step_folder(step) / "done.json"
-        if not path.is_file():
-            return None
-        try:
-            row = json.loads(path.read_text(encoding="utf-8"))
-            return Done(**{**row, "outputs": tuple(Artifact(**a) for a in row["outputs"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                "{path} is damaged: {problem}.", "Delete that file and run the step again.", path=path, problem=error
-            ) from error
+        """The step's marker, or None if it never finished; UserError if the marker is damaged or too new."""
+        return read_done(self.step_folder(step))
 
     def write_done(
-        self, step: str, settings_sha256: str, inputs: dict[str, str], outputs: list[Artifact], seconds: float
+        self, step: str, settings: dict[str, Any], inputs: dict[str, str], outputs: list[Artifact], seconds: float
     ) -> Done:
+        """Hash what the step declared and leave its marker: from here on it counts as finished."""
         recorded = {a.path: a for a in (self._recorded(artifact) for artifact in outputs)}
-        done = Done(step, settings_sha256, inputs, tuple(recorded.values()), seconds, time.time())
-        row = asdict(done) | {"outputs": [{"path": a.path, "bytes": a.bytes, "sha256": a.sha256} for a in done.outputs]}
+        done = Done(step, settings, inputs, tuple(recorded.values()), seconds, time.time())
+        rows = [{"path": a.path, "bytes": a.bytes, "sha256": a.sha256} for a in done.outputs]
+        row = asdict(done) | {"settings_sha256": done.settings_sha256, "outputs": rows}
         self.step_folder(step).mkdir(parents=True, exist_ok=True)
         write_json(self.step_folder(step) / "done.json", row)
         return done
@@ -138,8 +136,12 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a program works on this run; UserError at once if another one does."""
-        lock = FileLock(self.path / "lock", timeout=0)
+        """Held while a program works on this run; UserError at once if another one does.
+
+        The system lets go of it however the program ends. Half a second of patience, because is_locked() of another
+        program holds it for a moment.
+        """
+        lock = FileLock(self.path / "lock", timeout=0.5)
         try:
             lock.acquire()
         except Timeout:
@@ -156,16 +158,41 @@ class RunDirectory:
         if not (self.path / "lock").exists():
             return False
         try:
-            with self.lock():
+            with FileLock(self.path / "lock", timeout=0):
                 return False
-        except UserError:
+        except Timeout:
             return True
 
     def _recorded(self, artifact: Artifact) -> Artifact:
-        path = Path(artifact.path)
-        inside = path.is_relative_to(self.path.resolve())
-        name = path.relative_to(self.path.resolve()).as_posix() if inside else str(path)
-        return Artifact(name, artifact.bytes, artifact.sha256 or sha256_of_file(path))
+        """The output as it is now: a file may have grown since the step declared it."""
+        path = (self.path / artifact.path).resolve()
+        size = path.stat().st_size
+        known = artifact.sha256 if size == artifact.bytes else ""
+        home = self.path.resolve()
+        name = path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
+        return Artifact(name, size, known or sha256_of_file(path))
+
+
+def read_done(folder: Path) -> Done | None:
+    """The marker in a step's folder, or None; UserError if it is damaged or of a newer format than this program's."""
+    path = folder / "done.json"
+    if not path.is_file():
+        return None
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if row.get("format", 1) > FORMAT:
+            raise UserError(
+                "{path} was written by AEGIS {version}, which is newer than this one.",
+                "Update AEGIS.",
+                path=path,
+                version=row.get("version", "?"),
+            )
+        known = {f.name: row[f.name] for f in fields(Done) if f.name in row}
+        return Done(**known | {"outputs": tuple(Artifact(**a) for a in row["outputs"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            "{path} is damaged: {problem}.", "Delete that file and run the step again.", path=path, problem=error
+        ) from error
 
 
 @contextmanager
@@ -176,33 +203,60 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield draft
         sync(draft)
+        rename(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    draft.replace(path)
     sync_folder(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty draft folder that replaces `path` only when every file in it is complete and on disk."""
+    """Yield an empty draft folder that replaces `path` only when every file in it is complete and on disk.
+
+    A folder cannot be renamed over another: for an instant only NAME.old and NAME.part exist. A kill in that instant
+    is mended by `settle`, at the next attempt at the latest.
+    """
+    settle(path)
     draft = path.with_name(path.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft
+        _sync_tree(draft)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    for file in sorted(p for p in draft.rglob("*") if p.is_file()):
-        sync(file)
     old = path.with_name(path.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
-        path.replace(old)
-    draft.replace(path)
+        rename(path, old)
+    try:
+        rename(draft, path)
+    except OSError:
+        if old.exists():
+            rename(old, path)
+        raise
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def settle(path: Path) -> None:
+    """Undo what a kill in the middle of `atomic_folder` left: afterwards `path` is whole, or was never there."""
+    old, draft = path.with_name(path.name + ".old"), path.with_name(path.name + ".part")
+    if old.exists() and not path.exists():
+        rename(draft if draft.exists() else old, path)  # the old one only steps aside for a complete draft
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Path.replace, patient for a second with Windows, where a virus scanner may hold a fresh file open."""
+    for _ in range(10 if os.name == "nt" else 0):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(0.1)
+    source.replace(target)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -222,6 +276,15 @@ def sync(path: Path) -> None:
     """Force a file's bytes to the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _sync_tree(folder: Path) -> None:
+    for place in sorted(folder.rglob("*")):
+        if place.is_dir():
+            sync_folder(place)
+        else:
+            sync(place)
+    sync_folder(folder)
 
 
 def sync_folder(path: Path) -> None:

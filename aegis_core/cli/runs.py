@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ..failures import UsageError
-from ..pipeline import STEPS, State, states
+from ..pipeline import STEPS, State, Step, states, why_stale
 from ..plan import Plan, changed, demo_plan, parsed
 from ..run_directory import RunDirectory
 from .tables import settings_lines, status_table
@@ -49,20 +49,22 @@ def change(
 def status(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Say where each step stands."""
     run = RunDirectory.open(run_dir)
-    found = states(run, run.plan())
+    plan = run.plan()
+    found = states(run, plan)
     if not as_json:
-        Console().print(status_table(run, found))
+        Console().print(status_table(run, plan, found))
         return
-    rows = [_row(run, step.id, found[step.id]) for step in STEPS]
+    rows = [_row(run, plan, step, found[step.id]) for step in STEPS]
     print(json.dumps({"run": str(run.path), "running": run.is_locked(), "steps": rows}, indent=1))
 
 
-def _row(run: RunDirectory, step: str, state: State) -> dict[str, object]:
-    done = run.done(step)
+def _row(run: RunDirectory, plan: Plan, step: Step, state: State) -> dict[str, object]:
+    done = run.done(step.id)
     return {
-        "id": step,
+        "id": step.id,
         "state": str(state),
-        "begun": done is None and run.begun(step),
+        "begun": done is None and run.begun(step.id),
+        "because": why_stale(run, plan, step) if state is State.STALE else [],
         "seconds": done.seconds if done else None,
         "finished_at": done.finished_at if done else None,
         "outputs": [str(run.output_path(artifact)) for artifact in done.outputs] if done else [],

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..events import CheckRow
-from ..pipeline import STEPS, State
+from ..pipeline import STEPS, State, why_stale
 from ..plan import Frozen, Plan
 from ..run_directory import RunDirectory
 from .painter import TITLES
@@ -26,15 +26,17 @@ def check_table(rows: Iterable[CheckRow]) -> Table:
     return table
 
 
-def status_table(run: RunDirectory, found: dict[str, State]) -> Table:
-    table = _table("step", "state", "seconds", "outputs")
+def status_table(run: RunDirectory, plan: Plan, found: dict[str, State]) -> Table:
+    table = _table("step", "state", "seconds", "")
     for step in STEPS:
         done = run.done(step.id)
         state = str(found[step.id])
+        remark = ""
         if done is None and run.begun(step.id):
-            state += ", begun"
-        seconds, n_outputs = (f"{done.seconds:.1f}", str(len(done.outputs))) if done else ("", "")
-        table.add_row(TITLES[step.id], _coloured(state), seconds, n_outputs)
+            remark = "begun"
+        elif found[step.id] is State.STALE:
+            remark = f"changed: {', '.join(why_stale(run, plan, step))}"
+        table.add_row(TITLES[step.id], _coloured(state), f"{done.seconds:.1f}" if done else "", escape(remark))
     return table
 
 

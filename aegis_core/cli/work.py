@@ -146,7 +146,8 @@ def _obey_signals(cancel: CancelToken, tell: Callable[[], None]) -> None:
         if cancel.cancelled:
             os._exit(130)
         # in a thread: the handler may have interrupted a holder of the very locks it needs
-        threading.Thread(target=lambda: (cancel.cancel(), tell()), daemon=True).start()
+        for act in (cancel.cancel, tell):
+            threading.Thread(target=act, daemon=True).start()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,145 @@
+"""The nine steps, what each depends on, and where each stands: judged from the files alone.
+
+A finished step stays fresh until a setting it depends on, a result it read or a file it left is another one now.
+"""
+
+import importlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from . import plan as plans
+from .context import StepContext
+from .plan import Frozen, Plan
+from .run_directory import Done, RunDirectory
+
+
+@dataclass(frozen=True)
+class Step:
+    """`settings` are the plan's sections or fields the result depends on (a leading "-" takes one out again);
+    `inputs` the steps whose results it reads; `optional` steps have an `enabled` setting in their own section.
+    `owns` are the settings this step may write into the plan."""
+
+    id: str
+    settings: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    optional: bool = False
+    owns: tuple[str, ...] = ()
+
+    def run(self, plan: Plan, ctx: StepContext) -> None:
+        importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
+
+
+_SEARCHED = ("train.learning_rate", "train.batch_size", "train.warmup_steps", "soul.schedule.warmup_fraction")
+_TRAINING = ("lora", "soul", "train")
+
+STEPS: tuple[Step, ...] = (
+    Step("check"),
+    Step("prepare", ("model", "data")),
+    Step(
+        "search",
+        ("search", *_TRAINING, *(f"-{name}" for name in (*_SEARCHED, "soul.schedule"))),
+        ("prepare",),
+        True,
+        _SEARCHED,
+    ),
+    Step(
+        "schedule", ("schedule", "train.steps", "soul.alpha_start", "soul.alpha_target"), (), True, ("soul.schedule",)
+    ),
+    Step("train", _TRAINING, ("prepare",)),
+    Step("fuse", ("fuse",), ("train",)),
+    Step("export", ("export",), ("fuse",)),
+    Step("chat", ("chat",), ("export",)),
+    Step("report", ("report",), ("check", "prepare", "search", "schedule", "train", "fuse", "export", "chat")),
+)
+BY_ID = {step.id: step for step in STEPS}
+
+
+class State(StrEnum):
+    """Where a step stands: `ready` can run, `waiting` needs an earlier step, `stale` was done before a change."""
+
+    DONE = "done"
+    STALE = "stale"
+    READY = "ready"
+    WAITING = "waiting"
+    DISABLED = "disabled"
+
+
+def states(run: RunDirectory, plan: Plan) -> dict[str, State]:
+    """The state of every step under this plan, judged from the files alone."""
+    found: dict[str, State] = {}
+    for step in STEPS:
+        found[step.id] = _state(run, plan, step, found)
+    return found
+
+
+def why_stale(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
+    """What no longer fits the finished result: names of changed settings, changed input steps, missing files."""
+    done = run.done(step.id)
+    if done is None:
+        return []
+    return [*misfits(run, plan, step, done), *map(str, run.missing_outputs(done))]
+
+
+def settings_of(plan: Plan, step: Step) -> dict[str, Any]:
+    """The settings the step's result depends on, by name and as JSON values, cosmetic ones left out."""
+    tree = _substance(plan)
+    kept: dict[str, Any] = {}
+    for name in step.settings:
+        if name.startswith("-"):
+            for key in [k for k in kept if k == name[1:] or k.startswith(name[1:] + ".")]:
+                del kept[key]
+        else:
+            kept |= {k: v for k, v in tree.items() if k == name or k.startswith(name + ".")}
+    return kept
+
+
+def _substance(model: Frozen, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        extra = info.json_schema_extra
+        if isinstance(value, Frozen):
+            flat |= _substance(value, f"{prefix}{name}.")
+        elif not (isinstance(extra, dict) and extra.get("cosmetic")):
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _state(run: RunDirectory, plan: Plan, step: Step, earlier: dict[str, State]) -> State:
+    if disabled(plan, step):
+        return State.DISABLED
+    done = run.done(step.id)
+    inputs_done = all(earlier[name] in (State.DONE, State.DISABLED) for name in step.inputs)
+    if done is None:
+        return State.READY if inputs_done else State.WAITING
+    return State.DONE if inputs_done and not why_stale(run, plan, step) else State.STALE
+
+
+def misfits(run: RunDirectory, plan: Plan, step: Step, done: Done) -> list[str]:
+    """Settings and input steps that differ from those a result was made with."""
+    now = input_digests(run, plan, step)
+    inputs = [name for name in {**done.inputs, **now} if done.inputs.get(name) != now.get(name)]
+    return [*changed_settings(done.settings, plan, step), *inputs]
+
+
+def changed_settings(recorded: dict[str, Any], plan: Plan, step: Step) -> list[str]:
+    """Names whose value is another one now. A setting younger than the record counts as having had its default."""
+    default = settings_of(Plan(), step)
+    return [name for name, value in settings_of(plan, step).items() if value != recorded.get(name, default[name])]
+
+
+def input_digests(run: RunDirectory, plan: Plan, step: Step) -> dict[str, str]:
+    """Digest of each finished step this one reads; switched-off ones do not count."""
+    read = [name for name in step.inputs if not disabled(plan, BY_ID[name])]
+    found = {name: run.done(name) for name in read}
+    return {name: done.digest for name, done in found.items() if done}
+
+
+def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
+    now = states(run, plan)
+    return [name for name in step.inputs if now[name] not in (State.DONE, State.DISABLED)]
+
+
+def disabled(plan: Plan, step: Step) -> bool:
+    return step.optional and not plans.get(plan, f"{step.id}.enabled")
