@@ -19,6 +19,7 @@ from aegis_core.events import Event, Progress, StepFailed, StepFinished, StepSta
 from .. import text
 from .. import theme as themes
 from ..flow import Status
+from ..form import Form
 from ..i18n import filled, mark, tr
 from ..run_view import RunView
 from ..state import AppState
@@ -106,14 +107,22 @@ class StepPage(QWidget):
     def plan_changed(self) -> None:
         """The plan is another one."""
 
+    def settle(self) -> bool:
+        """Finish pending edits; False, with the cursor there, if one is not allowed."""
+        return all([form.settle() for form in self.findChildren(Form)])
+
     def set_theme(self, theme: Theme) -> None:
         self.theme = theme
+        for form in self.findChildren(Form):
+            form.set_theme(theme)
         self.show_status()
 
     def retranslate(self) -> None:
         """Set every text again, in the language of now."""
         self.title.setText(tr(text.STEP_TITLES[self.step]))
         self.lead.setText(tr(self.sentence))
+        for section in self.findChildren(Section):
+            section.retranslate()
         self.failure.retranslate()
         self.show_status()
 
@@ -216,6 +225,25 @@ class StepPage(QWidget):
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inner)
         page.addWidget(area, 1)
+
+
+class Section(QFrame):
+    """A card with a heading; put the content into `body`."""
+
+    def __init__(self, heading: str, parent: QWidget | None = None) -> None:
+        """`heading` is marked English."""
+        super().__init__(parent)
+        self.setProperty("role", "card")
+        self._heading = heading
+        self.heading = label(role="heading")
+        self.body = QVBoxLayout(self)
+        self.body.setContentsMargins(16, 12, 16, 16)
+        self.body.setSpacing(12)
+        self.body.addWidget(self.heading)
+        self.retranslate()
+
+    def retranslate(self) -> None:
+        self.heading.setText(tr(self._heading))
 
 
 class FailureBox(QFrame):

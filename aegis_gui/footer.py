@@ -1,0 +1,99 @@
+"""The actions below the page: pause and stop on the left, the way on, and the one primary action, on the right."""
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
+
+from . import text
+from . import theme as themes
+from .flow import HOME, Action, Do, Flow, Status
+from .i18n import filled, mark, tr
+from .theme import Theme
+
+PRIMARY = {
+    Do.NOTHING: mark("Next"),
+    Do.RUN: mark("Run this step"),
+    Do.RUN_AGAIN: mark("Run again"),
+    Do.RESUME: mark("Continue"),
+    Do.NEXT: mark("Next"),
+}
+
+
+class Footer(QWidget):
+    acted = Signal(object)  # the Action of the primary button
+    run_all = Signal()
+    run_again = Signal()
+    back = Signal()
+    next = Signal()
+    paused = Signal(bool)
+    stop = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("footer")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self._theme = themes.LIGHT
+        self._flow, self._page, self._stopping = Flow(), HOME, False
+        self.action = Action(Do.NOTHING)
+        self.pause_button, self.stop_button = QPushButton(), QPushButton()
+        self.all_button, self.again_button = QPushButton(), QPushButton()
+        self.back_button, self.next_button, self.primary = QPushButton(), QPushButton(), QPushButton()
+        self.primary.setProperty("role", "primary")
+        for button in (self.all_button, self.again_button):
+            button.setProperty("role", "quiet")
+        self.primary.clicked.connect(lambda: self.acted.emit(self.action))
+        self.all_button.clicked.connect(self.run_all)
+        self.again_button.clicked.connect(self.run_again)
+        self.back_button.clicked.connect(self.back)
+        self.next_button.clicked.connect(self.next)
+        self.pause_button.clicked.connect(lambda: self.paused.emit(not self._flow.paused))
+        self.stop_button.clicked.connect(self.stop)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(24, 8, 24, 16)
+        row.setSpacing(8)
+        row.addWidget(self.pause_button)
+        row.addWidget(self.stop_button)
+        row.addStretch(1)
+        for button in (self.again_button, self.all_button, self.back_button, self.next_button, self.primary):
+            row.addWidget(button)
+
+    def show_flow(self, flow: Flow, page: str, stopping: bool) -> None:
+        """Offer what makes sense on this page now."""
+        self._flow, self._page, self._stopping = flow, page, stopping
+        self.action = flow.primary(page)
+        status = flow.status(page)
+        self.pause_button.setVisible(flow.busy)
+        self.stop_button.setVisible(flow.busy)
+        self.pause_button.setEnabled(bool(flow.running) and not stopping)
+        self.stop_button.setEnabled(not stopping)
+        self.all_button.setVisible(flow.anything_to_run())
+        self.again_button.setVisible(status is Status.DONE and flow.runnable(page))
+        self.back_button.setEnabled(flow.back(page) is not None)
+        self.next_button.setEnabled(flow.next(page) is not None)
+        self.next_button.setVisible(self.action.do is not Do.NEXT)
+        self.primary.setVisible(self.action.do is not Do.NOTHING)
+        self.retranslate()
+
+    def set_theme(self, theme: Theme) -> None:
+        self._theme = theme
+        self.stop_button.setIcon(themes.icon("stop", theme.text))
+        self._show_pause()
+
+    def retranslate(self) -> None:
+        self._show_pause()
+        self.stop_button.setText(tr("Stopping…") if self._stopping else tr("Stop…"))
+        self.all_button.setText(tr("Run everything"))
+        self.all_button.setToolTip(tr("Runs every step that is not done yet, one after the other."))
+        self.again_button.setText(tr("Run again"))
+        self.back_button.setText(tr("Back"))
+        self.next_button.setText(tr("Next"))
+        self.primary.setText(self._primary_text())
+
+    def _primary_text(self) -> str:
+        if self.action.do is Do.GO:
+            return filled("Go to “{step}”", step=tr(text.STEP_TITLES[self.action.page]))
+        return tr(PRIMARY[self.action.do])
+
+    def _show_pause(self) -> None:
+        paused = self._flow.paused
+        self.pause_button.setText(tr("Resume") if paused else tr("Pause"))
+        self.pause_button.setIcon(themes.icon("play" if paused else "pause", self._theme.text))

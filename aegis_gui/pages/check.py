@@ -1,0 +1,107 @@
+"""Step 1 on screen: what this machine has, and how to mend what it lacks."""
+
+from PySide6.QtCore import QSize
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QGridLayout, QLabel, QToolButton, QWidget
+
+from aegis_core.events import CheckRow, Event
+
+from .. import theme as themes
+from ..i18n import filled, mark, tr
+from ..run_view import RunView
+from ..state import AppState
+from ..theme import Theme
+from .step_page import Section, StepPage, label
+
+WORDS = {"ok": mark("ok"), "warning": mark("warning"), "missing": mark("missing")}
+ICONS = {"ok": "ok", "warning": "warning", "missing": "missing"}
+ROLES = {"ok": "pass", "warning": "warn", "missing": "fail"}
+
+
+class CheckPage(StepPage):
+    step = "check"
+    sentence = mark(
+        "Looks at this computer before anything is downloaded: what is there, what is missing, and how to mend it."
+    )
+
+    def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
+        super().__init__(state, parent)
+        self._rows: dict[str, CheckRow] = {}
+        self.empty = label(role="secondary", wraps=True)
+        self.summary = Section(mark("What was found"))
+        self.count = label(role="secondary", wraps=True)
+        self.grid = QGridLayout()
+        self.grid.setHorizontalSpacing(12)
+        self.grid.setVerticalSpacing(8)
+        self.grid.setColumnStretch(3, 2)
+        self.grid.setColumnStretch(4, 3)
+        self.summary.body.addWidget(self.count)
+        self.summary.body.addLayout(self.grid)
+        self.body.addWidget(self.empty)
+        self.body.addWidget(self.summary)
+
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
+        if isinstance(event, CheckRow):
+            self._rows[event.name] = event
+            self._draw()
+
+    def show_run(self, view: RunView) -> None:
+        super().show_run(view)
+        self._rows = dict(view.step(self.step).rows)
+        self._draw()
+
+    def set_theme(self, theme: Theme) -> None:
+        super().set_theme(theme)
+        self._draw()
+
+    def retranslate(self) -> None:
+        super().retranslate()
+        self.empty.setText(tr("Nothing has been checked yet. It takes a few seconds and changes nothing."))
+        self._draw()
+
+    def _draw(self) -> None:
+        while item := self.grid.takeAt(0):
+            if widget := item.widget():
+                widget.hide()
+                widget.deleteLater()
+        self.empty.setVisible(not self._rows)
+        self.summary.setVisible(bool(self._rows))
+        self.count.setText(self._counts())
+        for line, row in enumerate(self._rows.values()):
+            self._draw_row(line, row)
+
+    def _draw_row(self, line: int, row: CheckRow) -> None:
+        status = row.status if row.status in WORDS else "warning"
+        colour = {"ok": self.theme.success, "warning": self.theme.warning, "missing": self.theme.danger}[status]
+        shape = QLabel()
+        shape.setPixmap(themes.icon(ICONS[status], colour).pixmap(QSize(16, 16)))
+        fix = label(tr(row.fix), role="small", wraps=True)
+        self.grid.addWidget(shape, line, 0)
+        self.grid.addWidget(label(tr(WORDS[status]), role=ROLES[status]), line, 1)
+        self.grid.addWidget(label(tr(row.name), role="strong"), line, 2)
+        self.grid.addWidget(label(tr(row.found), wraps=True), line, 3)
+        self.grid.addWidget(fix, line, 4)
+        if not row.fix:
+            return
+        copy = QToolButton()
+        copy.setIcon(themes.icon("copy", self.theme.secondary))
+        copy.setToolTip(tr("Copy"))
+        copy.setAccessibleName(filled("Copy how to mend “{name}”", name=tr(row.name)))
+        copy.clicked.connect(lambda _=False, text=row.fix: QGuiApplication.clipboard().setText(text))
+        self.grid.addWidget(copy, line, 5)
+
+    def _counts(self) -> str:
+        found = [row.status for row in self._rows.values()]
+        if "missing" in found:
+            return filled(
+                "{missing} missing, {warnings} to look at, {fine} in order.",
+                missing=found.count("missing"),
+                warnings=found.count("warning"),
+                fine=found.count("ok"),
+            )
+        if "warning" in found:
+            return filled(
+                "{warnings} to look at, {fine} in order.", warnings=found.count("warning"), fine=found.count("ok")
+            )
+        return tr("Everything is in order.")

@@ -1,0 +1,89 @@
+"""Starts the engine for the open run, listens to it, and ends it for certain."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from aegis_core.child import Child, engine_command
+
+from .inbox import Inbox
+from .state import AppState
+from .worker import RunWorker
+
+PATIENCE_MILLISECONDS = 60_000
+
+
+class Runner(QObject):
+    """At most one engine at a time. `ended` comes when its process and its thread are gone."""
+
+    ended = Signal()
+    stopping_changed = Signal()
+
+    def __init__(self, state: AppState, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.state = state
+        self.stopping = False
+        self._worker: RunWorker | None = None
+        self._inbox = Inbox(state.receive, self)
+        self._patience = QTimer(self, singleShot=True, interval=PATIENCE_MILLISECONDS)
+        self._patience.timeout.connect(self.kill)
+
+    @property
+    def running(self) -> bool:
+        return self._worker is not None
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.child.pid if self._worker else None
+
+    def start(self, arguments: Sequence[str]) -> None:
+        """Run `aegis run RUN_DIR ARGUMENTS --events`; OSError if it cannot be started."""
+        assert self.state.run is not None and not self.running
+        command = engine_command("run", self.state.run.path, *arguments, "--events")
+        child = Child(command, self.state.run.stderr_path)
+        self._worker = RunWorker(child, self._inbox.put, self)
+        self._worker.finished.connect(self._finish)
+        self.stopping = False
+        self.state.begin()
+        self._inbox.start()
+        self._worker.start()
+
+    def pause(self, paused: bool) -> None:
+        if self._worker:
+            self._worker.child.send({"do": "pause" if paused else "resume"})
+
+    def stop_after_step(self) -> None:
+        if self._worker:
+            self._worker.child.send({"do": "stop_after_step"})
+
+    def stop(self) -> None:
+        """Ask the engine to save and exit; if it has not within a minute, end it."""
+        if self._worker and not self.stopping:
+            self.stopping = True
+            self.stopping_changed.emit()
+            self._worker.child.cancel()
+            self._patience.start()
+
+    def kill(self) -> None:
+        """End the engine at once; what its last checkpoint holds is kept."""
+        if self._worker:
+            self._worker.child.kill()
+
+    def shut_down(self) -> None:
+        """For the end of the program: no process and no thread is left when this returns."""
+        if self._worker:
+            self._worker.child.stop(timeout=10)
+            self._worker.wait()
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._worker is None:
+            return
+        worker, self._worker = self._worker, None
+        self._patience.stop()
+        worker.wait()
+        self._inbox.stop()
+        worker.deleteLater()
+        self.stopping = False
+        self.state.end()
+        self.ended.emit()

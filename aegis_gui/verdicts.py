@@ -1,0 +1,67 @@
+"""Rows of measured claims: shape, word, what was measured, what was expected."""
+
+from collections.abc import Iterable
+
+from PySide6.QtCore import QSize
+from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
+
+from aegis_core.events import Verdict
+
+from . import theme as themes
+from .i18n import filled, mark, tr
+from .pages.step_page import label
+from .theme import Theme
+
+WORDS = {"pass": mark("passed"), "fail": mark("failed"), "skipped": mark("not measured")}
+ICONS = {"pass": "ok", "fail": "missing", "skipped": "skipped"}
+ROLES = {"pass": "pass", "fail": "fail", "skipped": "secondary"}
+
+
+class VerdictRows(QWidget):
+    """A verdict with the same name replaces the earlier one."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._theme = themes.LIGHT
+        self._verdicts: dict[str, Verdict] = {}
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(12)
+        self._grid.setVerticalSpacing(8)
+        self._grid.setColumnStretch(3, 1)
+
+    def show_verdicts(self, verdicts: Iterable[Verdict]) -> None:
+        self._verdicts = {verdict.name: verdict for verdict in verdicts}
+        self._draw()
+
+    def add(self, verdict: Verdict) -> None:
+        self._verdicts[verdict.name] = verdict
+        self._draw()
+
+    def set_theme(self, theme: Theme) -> None:
+        self._theme = theme
+        self._draw()
+
+    def retranslate(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        while item := self._grid.takeAt(0):
+            if widget := item.widget():
+                widget.hide()
+                widget.deleteLater()
+        for line, verdict in enumerate(self._verdicts.values()):
+            status = verdict.status if verdict.status in WORDS else "skipped"
+            colours = {"pass": self._theme.success, "fail": self._theme.danger}
+            shape = QLabel()
+            colour = colours.get(status, self._theme.secondary)
+            shape.setPixmap(themes.icon(ICONS[status], colour).pixmap(QSize(16, 16)))
+            measured = label(tr(verdict.measured), wraps=True)
+            measured.setFont(themes.tabular())
+            expected = filled("expected: {expected}", expected=tr(verdict.expected)) if verdict.expected else ""
+            self._grid.addWidget(shape, line, 0)
+            self._grid.addWidget(label(tr(WORDS[status]), role=ROLES[status]), line, 1)
+            self._grid.addWidget(label(tr(verdict.name), role="strong"), line, 2)
+            self._grid.addWidget(measured, line, 3)
+            self._grid.addWidget(label(expected, role="small", wraps=True), line, 4)
+        self.setVisible(bool(self._verdicts))

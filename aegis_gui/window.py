@@ -1,0 +1,334 @@
+"""The window: header, step rail, pages, actions, telemetry strip, log drawer, and what connects them."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
+from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
+from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QMessageBox, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+
+from aegis_core.events import Event, StepFailed, StepStarted
+from aegis_core.failures import UserError
+
+from .banner import Banner
+from .flow import HOME, PAGES, Action, Do
+from .footer import Footer
+from .header import Header
+from .help_sheet import HelpSheet
+from .i18n import Language, tr
+from .log_drawer import LogDrawer
+from .machine import Machine
+from .pages.home import HomePage
+from .preferences import Preferences
+from .rail import Rail
+from .runner import Runner
+from .state import AppState
+from .telemetry_strip import TelemetryStrip
+from .theme import Appearance, Theme
+
+if TYPE_CHECKING:
+    from .pages.step_page import StepPage
+
+SMALLEST = (1100, 720)
+
+
+class Window(QMainWindow):
+    """Pages are made when they are first shown, so that the window itself opens at once."""
+
+    page_shown = Signal(str)
+
+    def __init__(self, language: Language, appearance: Appearance, preferences: Preferences) -> None:
+        super().__init__()
+        self.language, self.appearance, self.preferences = language, appearance, preferences
+        self.state = AppState(self)
+        self.runner = Runner(self.state, self)
+        self.machine = Machine(self)
+        self.page = HOME
+        self._following = True
+        self._closing = False
+        self._help: HelpSheet | None = None
+        self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
+        self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
+        self.stack = QStackedWidget(objectName="pages")
+        self.home = HomePage(self.state, preferences)
+        self.pages: dict[str, StepPage] = {}
+        self.stack.addWidget(self.home)
+        self._lay_out()
+        self._connect()
+        self._add_shortcuts()
+        self.header.show_choices(language.current, appearance.choice)
+        self.set_theme(appearance.theme)
+        self.retranslate()
+        self.show_page(HOME)
+        self.setMinimumSize(*SMALLEST)
+        if not self.restoreGeometry(preferences.geometry):
+            self.resize(1280, 800)
+        self.machine.start()
+
+    # ---- pages
+
+    def show_page(self, name: str) -> None:
+        """Bring a page to the front; silently nothing if it cannot be reached."""
+        if not self.state.flow.reachable(name):
+            return
+        self.page = name
+        self.rail.show_page(name)
+        self.stack.setCurrentWidget(self.home if name == HOME else self.step_page(name))
+        if name == HOME:
+            self.home.refresh()
+        self._show_flow()
+        self.page_shown.emit(name)
+
+    def step_page(self, name: str) -> "StepPage":
+        """The page of a step, made on first use and shown the step's past."""
+        if name not in self.pages:
+            module = import_module(f"{__package__}.pages.{name}")
+            kind = cast("Callable[[AppState], StepPage]", getattr(module, f"{name.capitalize()}Page"))
+            page = kind(self.state)
+            page.run_requested.connect(self.run_step)
+            page.go_requested.connect(self.show_page)
+            page.set_theme(self.appearance.theme)
+            page.retranslate()
+            page.plan_changed()
+            page.show_run(self.state.view)
+            self.stack.addWidget(page)
+            self.pages[name] = page
+        return self.pages[name]
+
+    # ---- running
+
+    def run_step(self, step: str) -> None:
+        """Start one step, whatever its state."""
+        self._start(("--only", step))
+
+    def run_all(self) -> None:
+        """Start everything that is not done yet."""
+        self._start(())
+
+    def _start(self, arguments: tuple[str, ...]) -> None:
+        if self.runner.running or not all([page.settle() for page in self.pages.values()]):
+            return
+        self.banner.hide()
+        self._following = True
+        try:
+            self.runner.start(arguments)
+        except OSError as error:
+            self.tell(UserError("The engine could not be started: {problem}.", "Try again.", problem=error))
+
+    def ask_to_stop(self) -> None:
+        """Confirm, then let the engine save and exit."""
+        self._ask(
+            tr("Stop this run?"),
+            tr("The step saves what it has and can go on from there later."),
+            tr("Save and stop"),
+            self.runner.stop,
+        )
+
+    def _act(self, action: Action) -> None:
+        if action.do in (Do.GO, Do.NEXT):
+            self.show_page(action.page)
+        elif action.do is not Do.NOTHING:
+            self.run_step(action.page)
+
+    def _on_event(self, event: Event) -> None:
+        page = self.pages.get(event.stage)
+        if isinstance(event, StepStarted):
+            if page:
+                page.show_run(self.state.view)
+            if self._following:
+                self.show_page(event.stage)
+                page = self.pages[event.stage]
+        if page:
+            page.on_event(event)
+        self.log.on_event(event)
+        if isinstance(event, StepFailed) and not event.stage:
+            self.banner.tell(event.values, event.reason_template or event.reason, event.advice_template or event.advice)
+
+    def _on_ended(self) -> None:
+        self._show_flow()
+        if self._closing:
+            self.close()
+
+    # ---- what the window says
+
+    def tell(self, error: UserError) -> None:
+        """One sentence and its advice, above the page."""
+        self.banner.tell(error.values, error.reason_template, error.advice_template)
+
+    def set_theme(self, theme: Theme) -> None:
+        for part in (self.header, self.rail, self.footer, self.banner, self.log, self.strip, self.home):
+            part.set_theme(theme)
+        for page in self.pages.values():
+            page.set_theme(theme)
+
+    def retranslate(self) -> None:
+        for part in (self.header, self.rail, self.footer, self.banner, self.log, self.strip):
+            part.retranslate()
+        self._name_window()
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.LanguageChange:
+            self.retranslate()
+        super().changeEvent(event)
+
+    def show_help(self) -> None:
+        self._help = self._help or HelpSheet(self)
+        self._help.show()
+        self._help.raise_()
+
+    def toggle_log(self) -> None:
+        self.log.setVisible(not self.log.isVisible())
+
+    # ---- the end
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """During a run: ask, save, and only then close. Afterwards no thread, timer or process is left."""
+        if self.runner.running:
+            event.ignore()
+            if not self._closing:
+                self._ask(
+                    tr("A step is still running."),
+                    tr("AEGIS can save it now and close; the step then goes on from there next time."),
+                    tr("Save, stop and close"),
+                    self._close_after_stop,
+                )
+            return
+        for page in self.pages.values():
+            page.close()
+        self.preferences.geometry = self.saveGeometry()
+        self.shut_down()
+        event.accept()
+
+    def shut_down(self) -> None:
+        """End every thread and process; safe to call twice."""
+        self.runner.shut_down()
+        self.machine.shut_down()
+
+    def _close_after_stop(self) -> None:
+        self._closing = True
+        if not self.runner.running:
+            self.close()
+        self.runner.stop()
+
+    def _ask(self, question: str, explanation: str, yes: str, then: Callable[[], None]) -> None:
+        """A question before something is interrupted; the window goes on working while it stands there."""
+        box = QMessageBox(self)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setWindowTitle("AEGIS")
+        box.setText(question)
+        box.setInformativeText(explanation)
+        box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
+        stay = box.addButton(tr("Cancel"), QMessageBox.ButtonRole.RejectRole)
+        box.setEscapeButton(stay)
+        box.accepted.connect(then)
+        self.runner.ended.connect(box.reject)
+        box.open()
+
+    # ---- putting it together
+
+    def _lay_out(self) -> None:
+        right = QWidget()
+        column = QVBoxLayout(right)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        banner = QHBoxLayout()
+        banner.setContentsMargins(24, 12, 24, 0)
+        banner.addWidget(self.banner)
+        column.addLayout(banner)
+        column.addWidget(self.stack, 1)
+        column.addWidget(self.footer)
+        middle = QWidget()
+        row = QHBoxLayout(middle)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        row.addWidget(self.rail)
+        row.addWidget(right, 1)
+        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter.addWidget(middle)
+        self.splitter.addWidget(self.log)
+        self.splitter.setStretchFactor(0, 1)
+        self.splitter.setSizes([600, 160])
+        self.splitter.setChildrenCollapsible(False)
+        self.log.hide()
+        whole = QWidget()
+        outer = QVBoxLayout(whole)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
+        outer.addWidget(self.header)
+        outer.addWidget(self.splitter, 1)
+        outer.addWidget(self.strip)
+        self.setCentralWidget(whole)
+
+    def _connect(self) -> None:
+        state, footer = self.state, self.footer
+        state.event_arrived.connect(self._on_event)
+        state.flow_changed.connect(self._show_flow)
+        state.run_opened.connect(self._on_run_opened)
+        self.runner.ended.connect(self._on_ended)
+        self.runner.stopping_changed.connect(self._show_flow)
+        self.machine.read.connect(self.strip.on_event)
+        self.rail.chosen.connect(self._choose_page)
+        self.home.opened.connect(lambda: self.show_page(state.flow.first_unfinished() or PAGES[-1]))
+        self.header.language_chosen.connect(self._use_language)
+        self.header.theme_chosen.connect(self._use_theme)
+        self.header.help_asked.connect(self.show_help)
+        self.appearance.changed.connect(self.set_theme)
+        footer.acted.connect(self._act)
+        footer.run_all.connect(self.run_all)
+        footer.run_again.connect(lambda: self.run_step(self.page))
+        footer.back.connect(lambda: self._choose_page(state.flow.back(self.page) or HOME))
+        footer.next.connect(lambda: self._choose_page(state.flow.next(self.page) or self.page))
+        footer.paused.connect(self.runner.pause)
+        footer.stop.connect(self.ask_to_stop)
+
+    def _add_shortcuts(self) -> None:
+        actions: dict[str, Callable[[], object]] = {
+            "Ctrl+Return": lambda: self._act(self.footer.action),
+            "Ctrl+Enter": lambda: self._act(self.footer.action),
+            "Alt+Left": self.footer.back.emit,
+            "Alt+Right": self.footer.next.emit,
+            "Ctrl+P": self.footer.pause_button.click,
+            "Ctrl+L": self.toggle_log,
+            "F1": self.show_help,
+        }
+        for number, page in enumerate(PAGES):
+            actions[f"Ctrl+{number}"] = lambda page=page: self._choose_page(page)
+        for keys, action in actions.items():
+            QShortcut(QKeySequence(keys), self).activated.connect(action)
+
+    def _choose_page(self, name: str) -> None:
+        """The person chose a page: do not pull them away when the next step begins."""
+        self._following = name == self.state.flow.running
+        self.show_page(name)
+
+    def _show_flow(self) -> None:
+        self.footer.show_flow(self.state.flow, self.page, self.runner.stopping)
+        self.home.setEnabled(not self.state.busy)
+        self.machine.pid = self.runner.pid
+
+    def _on_run_opened(self) -> None:
+        self.machine.disk = self.state.run.path if self.state.run else None
+        for page in self.pages.values():
+            page.plan_changed()
+            page.show_run(self.state.view)
+        self.log.show_run(self.state.view)
+        self.banner.hide()
+        self._name_window()
+
+    def _name_window(self) -> None:
+        run = self.state.run
+        self.setWindowTitle(f"{run.path.name} – AEGIS" if run else "AEGIS")
+
+    def _use_language(self, code: str) -> None:
+        self.preferences.language = code
+        self.language.use(code)
+
+    def _use_theme(self, choice: str) -> None:
+        self.preferences.theme = choice
+        self.appearance.use(choice)
+
+
+def warm_up(window: Window) -> None:
+    """Import what the heavier pages need while nobody waits for it."""
+    QTimer.singleShot(300, window, lambda: import_module(f"{__package__}.plots"))
