@@ -47,11 +47,11 @@ def explain(error: BaseException) -> Failure:
 
 
 def _foreign(error: BaseException) -> UserError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if _is_disk_full(error):
         return UserError(
             "The disk is full: {path} could not be written.",
             "Free some space or choose another drive, then run this step again; earlier results are untouched.",
-            path=error.filename or "a file",
+            path=(error.filename if isinstance(error, OSError) else None) or "a file",
         )
     if isinstance(error, PermissionError):
         return UserError(
@@ -59,7 +59,7 @@ def _foreign(error: BaseException) -> UserError:
             "Close programs that use it, or choose a folder of your own.",
             path=error.filename or "A file",
         )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return UserError(
             "The memory was not enough for this step.",
             "Choose a shorter sequence length or a smaller batch with more accumulation, and close other programs.",
@@ -70,3 +70,18 @@ def _foreign(error: BaseException) -> UserError:
         kind=type(error).__name__,
         text=" ".join(str(error).split())[:300],
     )
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Also as told by SQLite, by safetensors (Rust: code 28, on Windows 112) and by torch's writers."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    signs = ("No space left on device", "StorageFull", "database or disk is full", "os error 28)", "os error 112)")
+    return any(sign in str(error) for sign in signs)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch's own class cannot be imported here; on the processor it raises a plain RuntimeError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
