@@ -1,44 +1,67 @@
-"""`aegis verify`: is everything on disk still what the finished steps recorded?"""
+"""`aegis verify`: is everything on disk still what the finished steps recorded, and does the proof still hold?"""
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..events import Verdict
+from ..failures import UserError
 from ..pipeline import STEPS
 from ..run_directory import RunDirectory, sha256_of_file
-from .tables import indicator_table
 from .work import RunFolder
 
 
 def verify(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> int:
-    """Hash every recorded file again; 1 if anything differs, naming it."""
+    """Hash every recorded file again and prove the fusion again; 1 if anything differs, naming it."""
     run = RunDirectory.open(run_dir)
-    verdicts = list(recorded_files(run))
+    verdicts = []
+    for verdict in claims(run):
+        verdicts.append(verdict)
+        if not as_json:
+            print(f"{verdict.status:<8}{verdict.name}{_difference(verdict)}", flush=True)
+    passed = all(verdict.status != "fail" for verdict in verdicts)
     if as_json:
         rows = [{"name": v.name, "status": v.status, "measured": v.measured, "expected": v.expected} for v in verdicts]
-        print(json.dumps({"run": str(run.path), "passed": _passed(verdicts), "checks": rows}, indent=1))
-    else:
-        rows_by_name = {v.name: {"status": v.status, "measured": v.measured, "expected": v.expected} for v in verdicts}
-        Console().print(indicator_table(rows_by_name))
-    return 0 if _passed(verdicts) else 1
+        print(json.dumps({"run": str(run.path), "passed": passed, "checks": rows}, indent=1))
+    elif not passed:
+        wrong = [verdict.name for verdict in verdicts if verdict.status == "fail"]
+        print(f"{len(wrong)} of {len(verdicts)} differ: {', '.join(wrong)}.", file=sys.stderr)
+        print("Run the step they belong to again: aegis run --only STEP --again.", file=sys.stderr)
+    return 0 if passed else 1
+
+
+def claims(run: RunDirectory) -> Iterator[Verdict]:
+    """One verdict for each recorded file; where they all pass, what can be recomputed is recomputed too."""
+    intact = True
+    for verdict in recorded_files(run):
+        intact = intact and verdict.status == "pass"
+        yield verdict
+    if intact and run.done("fuse"):
+        yield from _fusion(run)
 
 
 def recorded_files(run: RunDirectory) -> Iterator[Verdict]:
-    """One verdict for each output of each finished step."""
+    """Whether each output of each finished step still has its recorded SHA-256."""
     for step in STEPS:
         done = run.done(step.id)
         for artifact in done.outputs if done else ():
             path = run.output_path(artifact)
-            if not path.is_file():
-                yield Verdict(str(path), "fail", "missing", artifact.sha256)
-                continue
-            measured = sha256_of_file(path)
-            yield Verdict(str(path), "pass" if measured == artifact.sha256 else "fail", measured, artifact.sha256)
+            measured = sha256_of_file(path) if path.is_file() else "missing"
+            status = "pass" if measured == artifact.sha256 else "fail"
+            yield Verdict(f"{step.id}: {path}", status, measured, artifact.sha256)
 
 
-def _passed(verdicts: list[Verdict]) -> bool:
-    return all(verdict.status != "fail" for verdict in verdicts)
+def _fusion(run: RunDirectory) -> Iterator[Verdict]:
+    from ..fusion import proof  # loads torch
+
+    try:
+        yield from proof.verify(run)
+    except UserError as error:
+        yield Verdict("fusion proof", "fail", error.reason, "the files it is computed from")
+
+
+def _difference(verdict: Verdict) -> str:
+    return f": {verdict.measured}, expected {verdict.expected}" if verdict.status == "fail" else ""

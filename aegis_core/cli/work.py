@@ -59,7 +59,7 @@ def run(
     try:
         opened = RunDirectory.open(run_dir)
         return _serve(opened, selection(only, first, last), again, settings, pipes)
-    except UserError as error:  # before any step: the parent must hear it too
+    except (UserError, OSError) as error:  # before any step: the parent must hear it too
         failure = explain(error)
         emit(
             StepFailed(

@@ -58,8 +58,7 @@ def examine(plan: Plan, folder: Path) -> Iterator[CheckRow]:
     yield _gpu(plan, card)
     yield _ram()
     yield from _disks(plan, folder)
-    if sys.platform == "win32":
-        yield _long_paths()
+    yield from _long_paths()
 
 
 def _python() -> CheckRow:
@@ -200,19 +199,19 @@ def _gguf_bytes(plan: Plan, n_parameters: int) -> float:
     return sum(n_parameters * bits[kind] / 8 for kind in plan.export.types)
 
 
-def _long_paths() -> CheckRow:
-    """Windows refuses paths above 260 characters unless told otherwise."""
-    if sys.platform != "win32":
-        raise NotImplementedError
-    import winreg
+def _long_paths() -> list[CheckRow]:
+    """Windows refuses paths above 260 characters unless told otherwise; elsewhere there is nothing to look at."""
+    rows = []
+    if sys.platform == "win32":
+        import winreg
 
-    place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-    try:
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
-            value, _ = winreg.QueryValueEx(key, "LongPathsEnabled")
-    except OSError:
-        value = 0
-    if value:
-        return CheckRow("long paths", "ok", "on")
-    fix = f"In an administrator's PowerShell: Set-ItemProperty HKLM:\\{place} LongPathsEnabled 1"
-    return CheckRow("long paths", "warning", "off: paths above 260 characters fail", fix)
+        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+                value, _ = winreg.QueryValueEx(key, "LongPathsEnabled")
+        except OSError:
+            value = 0
+        fix = f"In an administrator's PowerShell: Set-ItemProperty HKLM:\\{place} LongPathsEnabled 1"
+        found = "on" if value else "off: paths above 260 characters fail"
+        rows.append(CheckRow("long paths", "ok" if value else "warning", found, "" if value else fix))
+    return rows
