@@ -20,7 +20,8 @@ from . import theme as themes
 from .i18n import filled, tr
 from .plan_fields import FILES, FOLDERS, OPTIONS, SUGGESTIONS, PlanField
 
-WIDTH = 216
+WIDTH, UNIT_WIDTH, GAP = 240, 108, 12
+WIDE = WIDTH + GAP + UNIT_WIDTH
 
 
 class Control(QWidget):
@@ -139,9 +140,9 @@ class Line(Control):
 
     def __init__(self, field: PlanField) -> None:
         super().__init__(field)
-        self.line = QLineEdit()
-        self._connect(self.line)
-        self._add(self.line, 1)
+        self.line = self._line()
+        self.line.textEdited.connect(self.edited)
+        self.line.editingFinished.connect(self.settled)
 
     def value(self) -> Any:
         return self.line.text().strip()
@@ -156,9 +157,11 @@ class Line(Control):
         self.line.style().unpolish(self.line)
         self.line.style().polish(self.line)
 
-    def _connect(self, line: QLineEdit) -> None:
-        line.textEdited.connect(lambda: self.edited.emit())
-        line.editingFinished.connect(lambda: self.settled.emit())
+    def _line(self) -> QLineEdit:
+        """The line itself, put into the row."""
+        line = QLineEdit()
+        self._add(line, 1)
+        return line
 
 
 class Number(Line):
@@ -215,19 +218,6 @@ class Place(Line):
 
     def __init__(self, field: PlanField) -> None:
         super().__init__(field)
-        if field.name in SUGGESTIONS:
-            self.box = _Box(editable=True)
-            self.box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-            self.box.addItems(list(SUGGESTIONS[field.name]))
-            self.row.replaceWidget(self.line, self.box)
-            self.line.deleteLater()
-            edit = self.box.lineEdit()
-            assert edit is not None
-            self.line = edit
-            self._connect(self.line)
-            self.box.activated.connect(self._finish)
-            self.row.setStretchFactor(self.box, 1)
-            self.setFocusProxy(self.box)
         self.button = QPushButton()
         self.button.setProperty("role", "quiet")
         self.button.clicked.connect(self._choose)
@@ -235,6 +225,18 @@ class Place(Line):
 
     def retranslate(self) -> None:
         self.button.setText(tr("Choose…"))
+
+    def _line(self) -> QLineEdit:
+        if self.field.name not in SUGGESTIONS:
+            return super()._line()
+        box = _Box(editable=True)
+        box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        box.addItems(list(SUGGESTIONS[self.field.name]))
+        box.activated.connect(self._finish)
+        self._add(box, 1)
+        line = box.lineEdit()
+        assert line is not None
+        return line
 
     def _choose(self) -> None:
         here = str(Path(self.line.text()).expanduser()) if self.line.text() else ""

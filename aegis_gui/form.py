@@ -160,7 +160,7 @@ class Row:
         self.label = QLabel(wordWrap=True)
         self.label.setFixedWidth(LABEL_WIDTH)
         self.control = controls.control(field)
-        self.control.setFixedWidth(controls.WIDTH * 2 if controls.is_wide(field) else controls.WIDTH)
+        self.control.setFixedWidth(controls.WIDE if controls.is_wide(field) else controls.WIDTH)
         self.unit = QLabel()
         self.unit.setProperty("role", "secondary")
         self.reset = QToolButton()
@@ -212,8 +212,10 @@ class Row:
 def _grid() -> QGridLayout:
     made = QGridLayout()
     made.setContentsMargins(0, 0, 0, 0)
-    made.setHorizontalSpacing(12)
+    made.setHorizontalSpacing(controls.GAP)
     made.setVerticalSpacing(8)
+    made.setColumnMinimumWidth(0, LABEL_WIDTH)
+    made.setColumnMinimumWidth(2, controls.UNIT_WIDTH)
     made.setColumnStretch(4, 1)
     return made
 

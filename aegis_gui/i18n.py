@@ -1,12 +1,16 @@
 """Japanese and English on screen, switchable while the window is open.
 
 The English sentence is the key. `tr` translates now, `mark` notes a sentence for the collector that is translated
-later, `filled` translates a template that arrives with its values. `python -m aegis_gui.i18n --missing` lists
-what the Japanese catalogue lacks.
+later, `filled` translates a template that arrives with its values, `said` a text that arrives already filled.
+`python -m aegis_gui.i18n --missing` lists what the Japanese catalogue lacks.
 """
 
 import json
+import re
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
+from string import Formatter
 
 from PySide6.QtCore import QCoreApplication, QEvent, QLibraryInfo, QLocale, QObject, QTranslator
 
@@ -29,6 +33,32 @@ def mark(text: str) -> str:
 def filled(template: str, values: Mapping[str, object] | None = None, /, **more: object) -> str:
     """The translated template with its values put in."""
     return tr(template).format(**{**(values or {}), **more})
+
+
+def said(text: str) -> str:
+    """The text in the language of the window, also where the engine has put the values in already."""
+    translated = tr(text)
+    if translated != text or QLocale().language() != QLocale.Language.Japanese:
+        return translated
+    for pattern, template in _patterns():
+        if found := pattern.fullmatch(text):
+            return tr(template).format(**found.groupdict())
+    return text
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """Every template with placeholders as an expression that recognises it, the most telling first."""
+    found: list[tuple[int, re.Pattern[str], str]] = []
+    for template in catalogue("ja"):
+        parts = list(Formatter().parse(template))
+        literal = "".join(part for part, *_ in parts)
+        names = [name for _, name, *_ in parts if name]
+        if not names or sum(map(str.isalpha, literal)) < 4 or len(set(names)) < len(names):
+            continue
+        expression = "".join(re.escape(part) + (f"(?P<{name}>.+)" if name else "") for part, name, *_ in parts)
+        found.append((len(literal), re.compile(expression, re.DOTALL), template))
+    return [(pattern, template) for _, pattern, template in sorted(found, key=lambda row: -row[0])]
 
 
 def catalogue(language: str) -> dict[str, str]:
@@ -79,3 +109,18 @@ class Language(QObject):
             self._qt.load("qtbase_en", folder)
         QLocale.setDefault(QLocale(QLocale.Language.Japanese if language == "ja" else QLocale.Language.English))
         QCoreApplication.sendEvent(self._app, QEvent(QEvent.Type.LanguageChange))
+
+
+def _missing() -> dict[str, str]:
+    """Sentences the window can show that have no Japanese yet, and where they are."""
+    from .sentences import all_sentences
+
+    known = catalogue("ja")
+    return {sentence: place for sentence, place in all_sentences().items() if sentence not in known}
+
+
+if __name__ == "__main__":
+    lacking = _missing() if "--missing" in sys.argv else {}
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    json.dump(lacking, sys.stdout, ensure_ascii=False, indent=1)
+    sys.stdout.write("\n")

@@ -11,7 +11,7 @@ from .pages.step_page import label, status_colour
 from .state import AppState
 from .theme import Theme
 
-WIDTH = 216
+WIDTH = 228
 
 
 class Rail(QWidget):
@@ -62,7 +62,7 @@ class RailItem(QPushButton):
         super().__init__()
         self.page = page
         self.setCheckable(True)
-        self.setMinimumHeight(48 if page != HOME else 36)
+        self.setProperty("page", page)
         self._shape = QLabel()
         self._title = label()
         self._word = label(role="small")
@@ -72,8 +72,8 @@ class RailItem(QPushButton):
         words.addWidget(self._title)
         words.addWidget(self._word)
         row = QHBoxLayout(self)
-        row.setContentsMargins(12, 4, 8, 4)
-        row.setSpacing(12)
+        row.setContentsMargins(8, 2, 4, 2)
+        row.setSpacing(10)
         row.addWidget(self._shape)
         row.addLayout(words, 1)
         for part in (self._shape, self._title, self._word):

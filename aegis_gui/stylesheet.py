@@ -109,7 +109,8 @@ QMenu::item:disabled { color: $disabled; }
 QMenu::separator { height: 1px; background: $hairline; margin: 4px 8px; }
 
 #rail QPushButton { text-align: left; background: transparent; border: 1px solid transparent; border-radius: 8px;
-    padding: 6px 8px; }
+    padding: 0; min-height: 42px; }
+#rail QPushButton[page="home"] { min-height: 32px; }
 #rail QPushButton:hover { background: $hover; }
 #rail QPushButton:focus { border: 1px solid $focus; }
 #rail QPushButton:checked { background: $surface; border: 1px solid $hairline; font-weight: 600; }

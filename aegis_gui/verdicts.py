@@ -8,13 +8,40 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 from aegis_core.events import Verdict
 
 from . import theme as themes
-from .i18n import filled, mark, tr
+from .i18n import filled, mark, said, tr
 from .pages.step_page import label
 from .theme import Theme
 
 WORDS = {"pass": mark("passed"), "fail": mark("failed"), "skipped": mark("not measured")}
 ICONS = {"pass": "ok", "fail": "missing", "skipped": "skipped"}
 ROLES = {"pass": "pass", "fail": "fail", "skipped": "secondary"}
+
+
+NAMES = {
+    "max_abs_logit_diff": mark("Largest difference of the logits"),
+    "top1_agreement": mark("Same first choice"),
+    "loss_difference": mark("Difference of the held-out losses"),
+    "head_difference": mark("Difference of the output layer"),
+    "fused_model": mark("Fused model"),
+    "training_completed": mark("Training completed"),
+    "alpha_reached": mark("Alpha reached its target"),
+    "soul_saved": mark("Adapter, gate and rotation saved"),
+    "fusion_equal": mark("Fused equals gated"),
+    "gguf_verified": mark("GGUF written and verified"),
+    "ollama_loaded": mark("Loaded by Ollama"),
+    "answer_meaningful": mark("Meaningful answer"),
+}
+
+
+def claim(name: str) -> str:
+    """What a verdict is about, in the window's language; "F16: file size" keeps its first part."""
+    if name in NAMES:
+        return tr(NAMES[name])
+    known = said(name)
+    if known == name and ": " in name:
+        subject, rest = name.split(": ", 1)
+        return f"{subject}: {said(rest)}"
+    return known
 
 
 class VerdictRows(QWidget):
@@ -56,12 +83,12 @@ class VerdictRows(QWidget):
             shape = QLabel()
             colour = colours.get(status, self._theme.secondary)
             shape.setPixmap(themes.icon(ICONS[status], colour).pixmap(QSize(16, 16)))
-            measured = label(tr(verdict.measured), wraps=True)
+            measured = label(said(verdict.measured), wraps=True)
             measured.setFont(themes.tabular())
-            expected = filled("expected: {expected}", expected=tr(verdict.expected)) if verdict.expected else ""
+            expected = filled("expected: {expected}", expected=said(verdict.expected)) if verdict.expected else ""
             self._grid.addWidget(shape, line, 0)
             self._grid.addWidget(label(tr(WORDS[status]), role=ROLES[status]), line, 1)
-            self._grid.addWidget(label(tr(verdict.name), role="strong"), line, 2)
+            self._grid.addWidget(label(claim(verdict.name), role="strong"), line, 2)
             self._grid.addWidget(measured, line, 3)
             self._grid.addWidget(label(expected, role="small", wraps=True), line, 4)
         self.setVisible(bool(self._verdicts))

@@ -1,6 +1,7 @@
 """The window: header, step rail, pages, actions, telemetry strip, log drawer, and what connects them."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -50,7 +51,8 @@ class Window(QMainWindow):
         self._help: HelpSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
-        self.stack = QStackedWidget(objectName="pages")
+        self.stack = QStackedWidget()
+        self.stack.setObjectName("pages")
         self.home = HomePage(self.state, preferences)
         self.pages: dict[str, StepPage] = {}
         self.stack.addWidget(self.home)
@@ -267,7 +269,7 @@ class Window(QMainWindow):
         state.run_opened.connect(self._on_run_opened)
         self.runner.ended.connect(self._on_ended)
         self.runner.stopping_changed.connect(self._show_flow)
-        self.machine.read.connect(self.strip.on_event)
+        self.machine.read.connect(self.strip.show_reading)
         self.rail.chosen.connect(self._choose_page)
         self.home.opened.connect(lambda: self.show_page(state.flow.first_unfinished() or PAGES[-1]))
         self.header.language_chosen.connect(self._use_language)
@@ -292,8 +294,7 @@ class Window(QMainWindow):
             "Ctrl+L": self.toggle_log,
             "F1": self.show_help,
         }
-        for number, page in enumerate(PAGES):
-            actions[f"Ctrl+{number}"] = lambda page=page: self._choose_page(page)
+        actions |= {f"Ctrl+{number}": partial(self._choose_page, page) for number, page in enumerate(PAGES)}
         for keys, action in actions.items():
             QShortcut(QKeySequence(keys), self).activated.connect(action)
 
@@ -323,6 +324,7 @@ class Window(QMainWindow):
     def _use_language(self, code: str) -> None:
         self.preferences.language = code
         self.language.use(code)
+        self.header.show_choices(code, self.appearance.choice)
 
     def _use_theme(self, choice: str) -> None:
         self.preferences.theme = choice

@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QToolButton, QWidget
 from aegis_core.events import CheckRow, Event
 
 from .. import theme as themes
-from ..i18n import filled, mark, tr
+from ..i18n import filled, mark, said, tr
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
@@ -76,18 +76,18 @@ class CheckPage(StepPage):
         colour = {"ok": self.theme.success, "warning": self.theme.warning, "missing": self.theme.danger}[status]
         shape = QLabel()
         shape.setPixmap(themes.icon(ICONS[status], colour).pixmap(QSize(16, 16)))
-        fix = label(tr(row.fix), role="small", wraps=True)
+        fix = label(said(row.fix), role="small", wraps=True)
         self.grid.addWidget(shape, line, 0)
         self.grid.addWidget(label(tr(WORDS[status]), role=ROLES[status]), line, 1)
-        self.grid.addWidget(label(tr(row.name), role="strong"), line, 2)
-        self.grid.addWidget(label(tr(row.found), wraps=True), line, 3)
+        self.grid.addWidget(label(said(row.name), role="strong"), line, 2)
+        self.grid.addWidget(label(said(row.found), wraps=True), line, 3)
         self.grid.addWidget(fix, line, 4)
         if not row.fix:
             return
         copy = QToolButton()
         copy.setIcon(themes.icon("copy", self.theme.secondary))
         copy.setToolTip(tr("Copy"))
-        copy.setAccessibleName(filled("Copy how to mend “{name}”", name=tr(row.name)))
+        copy.setAccessibleName(filled("Copy how to mend “{name}”", name=said(row.name)))
         copy.clicked.connect(lambda _=False, text=row.fix: QGuiApplication.clipboard().setText(text))
         self.grid.addWidget(copy, line, 5)
 

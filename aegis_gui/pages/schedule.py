@@ -37,7 +37,7 @@ class SchedulePage(StepPage):
         super().__init__(state, parent)
         way = Section(mark("The way of alpha"))
         self.plot = AlphaPlot(self.theme)
-        self.plot.setMinimumHeight(240)
+        self.plot.setFixedHeight(260)
         self.landmarks = label(role="secondary", wraps=True)
         way.body.addWidget(self.plot)
         way.body.addWidget(self.landmarks)
@@ -78,6 +78,7 @@ class SchedulePage(StepPage):
 
     def _draw_curve(self) -> None:
         n_steps, soul = self.state.plan.train.steps, self.state.plan.soul
+        self.plot.set_span(n_steps)
         self.plot.set_schedule(n_steps, soul)
         self.plot.refresh()
         critical, half_open = schedule.critical_step(n_steps, soul), schedule.half_open_step(n_steps, soul)

@@ -20,7 +20,7 @@ from .. import text
 from .. import theme as themes
 from ..flow import Status
 from ..form import Form
-from ..i18n import filled, mark, tr
+from ..i18n import filled, mark, said, tr
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
@@ -178,7 +178,7 @@ class StepPage(QWidget):
         self.bar.setValue(round(1000 * min(progress.done / progress.total, 1)))
         figure = text.size if progress.unit == "bytes" else text.number
         template = UNITS.get(progress.unit, mark("{done} of {total}"))
-        said = [tr(progress.phase)] if progress.phase else []
+        said = [said(progress.phase)] if progress.phase else []
         said.append(filled(template, done=figure(progress.done), total=figure(progress.total)))
         if (left := self._seconds_left(progress)) is not None:
             said.append(text.remaining(left))
@@ -285,12 +285,12 @@ class FailureBox(QFrame):
 def failure_reason(failure: StepFailed) -> str:
     """The sentence in the window's language."""
     template = failure.reason_template
-    return filled(template, failure.values) if template else tr(failure.reason)
+    return filled(template, failure.values) if template else said(failure.reason)
 
 
 def failure_advice(failure: StepFailed) -> str:
     template = failure.advice_template
-    return filled(template, failure.values) if template else tr(failure.advice)
+    return filled(template, failure.values) if template else said(failure.advice)
 
 
 def status_colour(status: Status, theme: Theme) -> str:
