@@ -31,7 +31,7 @@ class Sampling:
 class Answer:
     """`reason` is stop, length, cancelled or error; `error` says why an answer broke off, `text` keeps what came.
 
-    n_prompt_tokens is what the backend says it read, 0 where it says nothing.
+    n_prompt_tokens is what the backend says it read (0: nothing said), n_expected_prompt_tokens the tokenizer's count.
     """
 
     text: str
@@ -39,6 +39,7 @@ class Answer:
     n_tokens: int
     seconds: float
     n_prompt_tokens: int = 0
+    n_expected_prompt_tokens: int = 0
     error: str = ""
 
     @property

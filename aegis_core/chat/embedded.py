@@ -42,23 +42,25 @@ class EmbeddedBackend:
                 n_ctx=self._n_ctx,
             )
         parts: list[str] = []
-        reason, n_tokens = "cancelled", 0
+        reason, n_tokens, n_read = "cancelled", 0, 0
 
         def receive(chunk: dict[str, Any]) -> bool:
-            nonlocal reason, n_tokens
+            nonlocal reason, n_tokens, n_read
             choice = chunk["choices"][0]
             if choice["text"]:
                 parts.append(choice["text"])
                 on_token(choice["text"])
             n_tokens += 1
             if choice["finish_reason"]:
-                reason, n_tokens = choice["finish_reason"], chunk["usage"]["completion_tokens"]
+                reason, usage = choice["finish_reason"], chunk["usage"]
+                n_tokens, n_read = usage["completion_tokens"], usage["prompt_tokens"]
             return not cancelled()
 
         started = time.monotonic()
         if not cancelled():
             self._llama.stream_completion(self._request(token_ids, sampling), receive)
-        return Answer("".join(parts), reason, n_tokens, time.monotonic() - started, len(token_ids))
+        seconds = time.monotonic() - started
+        return Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids))
 
     def close(self) -> None:
         self._llama.__exit__(None, None, None)

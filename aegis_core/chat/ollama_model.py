@@ -65,7 +65,9 @@ class OllamaBackend:
             reason, error = "error", "The connection to Ollama ended in the middle of the answer."
         seconds = time.monotonic() - started
         n_tokens = int(last.get("eval_count") or n_seen)
-        return Answer("".join(parts), reason, n_tokens, seconds, int(last.get("prompt_eval_count") or 0), error)
+        n_read = int(last.get("prompt_eval_count") or 0)
+        n_expected = len(self._prompts.token_ids(trimmed(messages)))
+        return Answer("".join(parts), reason, n_tokens, seconds, n_read, n_expected, error)
 
     def close(self) -> None:
         self.client.close()

@@ -102,7 +102,8 @@ def derive_format(render: Render, special_tokens: list[str], bos: str, eos: tupl
     after_user = _shared_start(_shared_start(unprompted, u_a, special_tokens), after_first, special_tokens)
     after_assistant = _shared_start(closing, a_u, special_tokens)
     before_system, after_system = _system_parts(render)
-    texts = (after_assistant, a_u, u_a, after_first, first, before_system or "", after_system or "")
+    leading = [text.removeprefix(bos) for text in (first, before_system or "")]
+    texts = (after_assistant, a_u, u_a, after_first, *leading, after_system or "")
     derived = ChatFormat(
         bos=bos if bos and first.startswith(bos) else "",
         without_system=first,
@@ -113,7 +114,7 @@ def derive_format(render: Render, special_tokens: list[str], bos: str, eos: tupl
         after_assistant=after_assistant,
         before_user=a_u[len(after_assistant) :],
         opening=after_first[len(after_user) :],
-        stops=_stops(texts, special_tokens, bos, eos, a_u[len(after_assistant) :]),
+        stops=_stops(texts, special_tokens, eos, a_u[len(after_assistant) :]),
     )
     return derived
 
@@ -194,10 +195,10 @@ def _atoms(text: str, special_tokens: list[str]) -> list[str]:
 
 
 def _stops(
-    texts: tuple[str, ...], special_tokens: list[str], bos: str, eos: tuple[str, ...], before_user: str
+    texts: tuple[str, ...], special_tokens: list[str], eos: tuple[str, ...], before_user: str
 ) -> tuple[str, ...]:
     """Control tokens of the template and of the end of text; a plain role heading where the template has no tokens."""
     special = set(special_tokens)
     used = [atom for text in texts for atom in _atoms(text, special_tokens) if atom in special]
     headings = [] if any(token in before_user for token in special) else [before_user.strip()]
-    return tuple(dict.fromkeys(stop for stop in (*used, *eos, *headings) if stop and stop != bos))
+    return tuple(dict.fromkeys(stop for stop in (*used, *eos, *headings) if stop))

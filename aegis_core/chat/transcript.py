@@ -1,0 +1,26 @@
+"""chat/transcript.jsonl: one row per answered question, on the disk before the next is asked."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..journal import cut_torn_line
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The whole rows in order; a last line that a kill cut short is left out. Nothing if there is no file."""
+    if not path.is_file():
+        return []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines() if line]
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a row and force it to the disk; a torn last line is cut off first."""
+    with path.open("ab+", buffering=0) as file:
+        cut_torn_line(file.fileno())
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        os.fsync(file.fileno())

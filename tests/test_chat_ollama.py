@@ -1,0 +1,256 @@
+"""The client and the backend against a server that speaks and refuses like Ollama."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import pytest
+from fake_ollama import FakeOllama
+
+from aegis_core.cancel import Cancelled, CancelToken
+from aegis_core.chat.backend import Sampling
+from aegis_core.chat.ollama import OllamaClient, address, blob_digest, is_new_enough, probe
+from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, adds_bos, ensure_model
+from aegis_core.chat.prompt import ChatPrompts
+from aegis_core.failures import UserError
+from aegis_core.plan import ChatPlan
+
+ASK = [{"role": "user", "content": "Why?"}]
+SAMPLING = Sampling(0.7, 0.9, 40, 1.1, 50, 0)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeOllama]:
+    monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with FakeOllama() as fake:
+        monkeypatch.setenv("OLLAMA_HOST", fake.address)
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def chat_prompts(pico_model: Path) -> ChatPrompts:
+    return ChatPrompts(pico_model)
+
+
+@pytest.fixture
+def chat_gguf(tmp_path: Path) -> Path:
+    return small_gguf(tmp_path / "モデル F16.gguf")
+
+
+def small_gguf(path: Path, add_bos: bool = False) -> Path:
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_add_bos_token(add_bos)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def make(client: OllamaClient, path: Path, prompts: ChatPrompts, seen: list[str] | None = None) -> MadeModel:
+    heard = [] if seen is None else seen
+    cancel = CancelToken()
+    return ensure_model(
+        client, "aegis", path, prompts, ChatPlan(), "apache-2.0", cancel, lambda what, *_: heard.append(what)
+    )
+
+
+def talk(fake: FakeOllama, prompts: ChatPrompts, path: Path) -> OllamaBackend:
+    client = OllamaClient(fake.address)
+    return OllamaBackend(client, make(client, path, prompts), prompts, ChatPlan())
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("box:9000", "http://box:9000"),
+        (":9000", "http://127.0.0.1:9000"),
+        ("https://box/", "https://box:443"),
+        ("[::1]:9000", "http://[::1]:9000"),
+    ],
+)
+def test_ollama_host_is_read_as_ollama_reads_it(monkeypatch: pytest.MonkeyPatch, host: str, expected: str) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    assert address() == expected
+
+
+def test_the_version_is_probed_past_a_proxy(server: FakeOllama) -> None:
+    assert probe() == server.version
+
+
+@pytest.mark.parametrize("fault", ["500", "malformed", "slow"])
+def test_what_does_not_answer_like_ollama_is_nobody(server: FakeOllama, fault: str) -> None:
+    server.faults["version"] = fault
+    assert probe() is None
+
+
+def test_versions_without_file_uploads_are_too_old() -> None:
+    assert is_new_enough("0.14.2") and is_new_enough("0.5.5-rc1") and is_new_enough("0.0.0")
+    assert not is_new_enough("0.5.4")
+
+
+def test_a_model_is_made_of_the_file_with_template_stops_and_sampling(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path
+) -> None:
+    seen: list[str] = []
+    with OllamaClient() as client:
+        made = make(client, chat_gguf, chat_prompts, seen)
+        request = server.models["aegis:latest"].request
+        assert server.blobs[made.file_digest] == chat_gguf.read_bytes()
+        assert made.digest == client.model_digest("AEGIS")
+    assert request["parameters"]["stop"] == list(chat_prompts.stops)
+    assert request["parameters"]["temperature"] == 0.7 and request["license"] == "apache-2.0"
+    assert seen.index("hash") < seen.index("upload") < seen.index("parsing GGUF") < seen.index("success")
+
+
+def test_the_server_renders_what_the_tokenizer_renders(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path
+) -> None:
+    server.count = lambda text: len(chat_prompts.encode(text))
+    answer = talk(server, chat_prompts, chat_gguf).answer(ASK, SAMPLING, lambda text: None, lambda: False)
+    assert server.rendered("aegis", ASK) == chat_prompts.text(ASK)
+    assert answer.n_prompt_tokens == answer.n_expected_prompt_tokens > 0
+
+
+def test_a_model_made_before_is_neither_uploaded_nor_made_again(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path
+) -> None:
+    with OllamaClient() as client:
+        first = make(client, chat_gguf, chat_prompts)
+        server.requests.clear()
+        assert make(client, chat_gguf, chat_prompts) == first
+    assert server.requests == [("GET", "/api/tags")]
+
+
+def test_a_changed_file_replaces_the_model_that_aegis_made(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, tmp_path: Path
+) -> None:
+    with OllamaClient() as client:
+        first = make(client, chat_gguf, chat_prompts)
+        second = make(client, small_gguf(tmp_path / "other.gguf", add_bos=True), chat_prompts)
+    assert first.digest != second.digest and server.models["aegis:latest"].file_digest == second.file_digest
+
+
+def test_somebody_elses_model_of_that_name_is_left_alone(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with OllamaClient() as client:
+        first = make(client, chat_gguf, chat_prompts)
+        monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "another user's cache"))
+        with pytest.raises(UserError, match="did not make"):
+            make(client, small_gguf(tmp_path / "other.gguf", add_bos=True), chat_prompts)
+        assert client.model_digest("aegis") == first.digest
+
+
+def test_a_template_that_the_server_swapped_is_noticed(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path
+) -> None:
+    server.faults["show"] = "swapped"
+    with OllamaClient() as client, pytest.raises(UserError, match="replaced the chat template") as refusal:
+        make(client, chat_gguf, chat_prompts)
+    assert "{{ .Prompt }}" in refusal.value.reason and "range .Messages" in refusal.value.reason
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("error line", "an error was encountered"),
+        ("malformed", "broken line"),
+        ("cut", "failed"),
+        ("500", "missing tensor"),
+    ],
+)
+def test_a_create_that_fails_midway_is_an_error(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, fault: str, sentence: str
+) -> None:
+    server.faults["create"] = fault
+    with OllamaClient() as client, pytest.raises(UserError, match=sentence):
+        make(client, chat_gguf, chat_prompts)
+
+
+def test_what_ollama_refuses_is_told_in_its_words(
+    server: FakeOllama, chat_prompts: ChatPrompts, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"not a model")
+    cancel = CancelToken()
+    with OllamaClient() as client:
+        digest = blob_digest(other, cancel, lambda *_: None)
+        client.upload(other, digest, cancel, lambda *_: None)
+        for request, sentence in [
+            ({"model": "aegis", "files": {"m.gguf": digest}}, "not in GGUF format"),
+            ({"model": "aegis"}, "neither 'from' or 'files'"),
+            ({"model": "?", "files": {"m.gguf": digest}}, "invalid model name"),
+        ]:
+            with pytest.raises(UserError, match=sentence):
+                client.create(request, cancel, lambda row: None)
+        with pytest.raises(UserError, match="digest mismatch"):
+            client.upload(other, "sha256:" + "0" * 64, cancel, lambda *_: None)
+
+
+def test_a_cancelled_upload_leaves_no_blob(server: FakeOllama, tmp_path: Path) -> None:
+    big = tmp_path / "big.gguf"
+    big.write_bytes(b"GGUF" + bytes(5 << 20))
+    cancel = CancelToken()
+    digest = blob_digest(big, cancel, lambda *_: None)
+
+    def stop_at_half(what: str, done: int, total: int) -> None:
+        if done > total / 2:
+            cancel.cancel()
+
+    with OllamaClient() as client, pytest.raises(Cancelled):
+        client.upload(big, digest, cancel, stop_at_half)
+    assert digest not in server.blobs
+
+
+def test_an_answer_streams_with_its_counts(server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path) -> None:
+    server.answer = lambda messages: ["Entropy", " grows", "."]
+    pieces: list[str] = []
+    backend = talk(server, chat_prompts, chat_gguf)
+    answer = backend.answer(ASK, SAMPLING, pieces.append, lambda: False)
+    assert pieces == ["Entropy", " grows", "."]
+    assert (answer.text, answer.reason, answer.n_tokens) == ("Entropy grows.", "stop", 3)
+    assert backend.client.is_loaded("aegis", backend.made.digest)
+    backend.client.unload("aegis")
+    assert backend.client.loaded() == []
+
+
+@pytest.mark.parametrize("fault", ["error line", "malformed", "cut"])
+def test_an_answer_that_breaks_off_keeps_what_came(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, fault: str
+) -> None:
+    backend = talk(server, chat_prompts, chat_gguf)
+    server.faults["chat"] = fault
+    answer = backend.answer(ASK, SAMPLING, lambda text: None, lambda: False)
+    assert (answer.text, answer.reason) == ("It ", "error")
+    assert "Ollama" in answer.error
+
+
+def test_a_chat_that_cannot_begin_is_an_error(server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path) -> None:
+    backend = talk(server, chat_prompts, chat_gguf)
+    backend.client.delete("aegis")
+    with pytest.raises(UserError, match="not found"):
+        backend.answer(ASK, SAMPLING, lambda text: None, lambda: False)
+
+
+def test_a_stop_is_heard_while_the_server_is_silent(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path
+) -> None:
+    backend = talk(server, chat_prompts, chat_gguf)
+    server.faults["chat"] = "silent"
+    stopped = threading.Event()
+    threading.Timer(0.3, stopped.set).start()
+    started = time.monotonic()
+    answer = backend.answer(ASK, SAMPLING, lambda text: None, stopped.is_set)
+    assert (answer.text, answer.reason) == ("It ", "cancelled")
+    assert time.monotonic() - started < 1.5
+
+
+def test_the_leading_token_is_known_from_the_file(tmp_path: Path) -> None:
+    assert adds_bos(small_gguf(tmp_path / "a.gguf", add_bos=True))
+    assert not adds_bos(small_gguf(tmp_path / "b.gguf", add_bos=False))
