@@ -26,7 +26,8 @@ from aegis_core.events import (
 from aegis_core.plan import Plan
 from aegis_core.soul import schedule
 
-from . import text, theme as themes
+from . import text
+from . import theme as themes
 from .i18n import filled, tr
 from .live_plot import link, phase_word
 from .pages.step_page import card

@@ -9,7 +9,7 @@ from PySide6.QtCore import QEvent, QPointF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
 
-from .i18n import tr
+from .i18n import filled, tr
 from .series import Series, nice_ceiling
 from .text import number
 from .theme import SMALL, Theme, tabular
@@ -340,7 +340,9 @@ class LivePlot(pg.PlotWidget):
             level.line.show()
         level.label.setText(level.text(level.value) + arrow)
         size = level.label.boundingRect()
-        level.label.setPos(width - size.width() - 6, min(max(y - size.height() - 1, top), height - size.height()))
+        above, below = y - size.height() - 2, y + 2
+        at = min(max(y, top), height - size.height()) if arrow else above if above >= top else below
+        level.label.setPos(width - size.width() - 6, at)
 
     def _pixel(self, x: float, y: float) -> QPointF:
         return self.view.mapFromView(QPointF(x, y))
@@ -350,7 +352,7 @@ class LivePlot(pg.PlotWidget):
         muted = self.theme.secondary
         parts = [f'<span style="color:{self.theme.text}; font-weight:600">{self.title()}</span>']
         if self._cursor is not None:
-            parts.append(f'<span style="color:{muted}">{tr("step {step}").format(step=round(self._cursor))}</span>')
+            parts.append(f'<span style="color:{muted}">{filled("step {step}", step=f"{round(self._cursor):,}")}</span>')
         for curve in self.curves.values():
             if curve.name not in names or not len(curve.series):
                 continue

@@ -11,7 +11,7 @@ from aegis_core.events import Telemetry
 from aegis_core.plan import GOLDEN_RATIO, SoulPlan
 from aegis_core.soul import schedule
 
-from .i18n import tr
+from .i18n import filled, mark, tr
 from .live_plot import LivePlot
 from .series import Series, Smoother
 from .text import fixed
@@ -31,8 +31,12 @@ class LossPlot(LivePlot):
         self._control = self.add_curve("control", lambda t: t.control_run, width=1.5)
         self._smooth = self.add_curve("smooth", lambda t: t.loss, width=2)
         self._held_out = self.add_curve("held_out", lambda t: t.held_out, dots=True)
-        self._base = self.add_level(lambda t: t.held_out, lambda loss: tr("base model {loss}").format(loss=fixed(loss, 3)))
-        self._chance = self.add_level(lambda t: t.reference, lambda loss: tr("chance ln V {loss}").format(loss=fixed(loss, 3)))
+        self._base = self.add_level(
+            lambda t: t.held_out, lambda loss: filled("base model {loss}", loss=fixed(loss, 3))
+        )
+        self._chance = self.add_level(
+            lambda t: t.reference, lambda loss: filled("chance ln V {loss}", loss=fixed(loss, 3))
+        )
         self._smoother = Smoother(10)
 
     def title(self) -> str:
@@ -153,7 +157,6 @@ class AlphaPlot(LivePlot):
         super().clear()
 
     def extent(self) -> tuple[float, float]:
-        low, high = super().extent()
         known = [self._target.value] if self._target.value is not None else []
         y = self._schedule[1]
         if len(y):
@@ -169,7 +172,6 @@ class AlphaPlot(LivePlot):
         if len(self._planned.series) != len(x) - begin:
             self._planned.series.extend(x[begin:], y[begin:])
 
-
     def _align(self) -> None:
         self._openness.setGeometry(self.view.sceneBoundingRect())
 
@@ -183,7 +185,9 @@ class MemoryPlot(LivePlot):
         super().__init__(theme, parent)
         self._used = self.add_curve("used", lambda t: t.reference, width=1, fill=True, read=lambda v: fixed(v, 1))
         self._own = self.add_curve("own", lambda t: t.memory, width=2, fill=True, read=lambda v: fixed(v, 1))
-        self._total = self.add_level(lambda t: t.reference, lambda total: tr("total {memory} GB").format(memory=fixed(total, 1)))
+        self._total = self.add_level(
+            lambda t: t.reference, lambda total: filled("total {memory} GB", memory=fixed(total, 1))
+        )
         self._forget()
 
     def title(self) -> str:
@@ -258,7 +262,7 @@ class RotationPlot(LivePlot):
         return tr("Rotation (rad)")
 
     def curve_names(self) -> dict[str, str]:
-        return {"angle": tr("largest angle")}
+        return {"angle": tr("rms angle")}
 
     def note(self) -> str:
         return "" if self._error is None else f"|RᵀR−I|&nbsp;{self._error:.0e}"
@@ -280,9 +284,8 @@ class RotationPlot(LivePlot):
 
 def _target_text(alpha: float) -> str:
     golden = abs(alpha - GOLDEN_RATIO) < 1e-6
-    return (tr("golden ratio {alpha}") if golden else tr("target {alpha}")).format(alpha=fixed(alpha, 3))
+    return filled(mark("golden ratio {alpha}") if golden else mark("target {alpha}"), alpha=fixed(alpha, 3))
 
 
 def _in_gb(n_bytes: int | None) -> float | None:
     return None if n_bytes is None else n_bytes / GB
-

@@ -1,0 +1,86 @@
+"""One turn of a conversation on screen, rendered from Markdown that is not trusted."""
+
+from PySide6.QtCore import QSize, Qt, QUrl
+from PySide6.QtGui import QResizeEvent, QTextDocument, QTextOption
+from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
+
+from . import theme as themes
+from .pages.step_page import label
+
+
+class MarkdownText(QTextBrowser):
+    """As tall as its text. What a model writes is shown, never obeyed: no HTML, no pictures, no links that open."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setOpenLinks(False)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setStyleSheet("border: none; padding: 0; background: transparent;")
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.document().setDocumentMargin(0)
+        self.document().setDefaultFont(themes.font())
+
+    def show_markdown(self, text: str) -> None:
+        features = QTextDocument.MarkdownFeature
+        self.document().setMarkdown(text, features.MarkdownDialectGitHub | features.MarkdownNoHTML)
+        self._fit()
+
+    def show_plain(self, text: str) -> None:
+        self.setPlainText(text)
+        self._fit()
+
+    def loadResource(self, kind: int, name: QUrl | str) -> object:
+        """Nothing is fetched, neither from the disk nor from anywhere else."""
+        return None
+
+    def sizeHint(self) -> QSize:
+        return QSize(200, self.height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def wheelEvent(self, event: object) -> None:
+        event.ignore()  # type: ignore[attr-defined]  # the conversation scrolls, not the single message
+
+    def _fit(self) -> None:
+        self.document().setTextWidth(self.viewport().width())
+        self.setFixedHeight(max(int(self.document().size().height()) + 2, 20))
+
+
+class Turn(QFrame):
+    """Who said it, what, and a quiet line about how it went."""
+
+    def __init__(self, is_answer: bool, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.is_answer = is_answer
+        self.text = ""
+        if is_answer:
+            self.setProperty("role", "card")
+        self.who = label(role="small")
+        self.shown = MarkdownText()
+        self.remark = label(role="small", wraps=True)
+        self.remark.setFont(themes.tabular())
+        self.remark.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 8, 16, 12)
+        column.setSpacing(4)
+        for widget in (self.who, self.shown, self.remark):
+            column.addWidget(widget)
+
+    def show_text(self, text: str) -> None:
+        """The person's words as they are, the model's as Markdown."""
+        self.text = text
+        if self.is_answer:
+            self.shown.show_markdown(text)
+        else:
+            self.shown.show_plain(text)
+        self.shown.setAccessibleName(text)
+
+    def show_remark(self, remark: str) -> None:
+        self.remark.setText(remark)
+        self.remark.setVisible(bool(remark))

@@ -1,0 +1,123 @@
+"""Step 8 on screen: a conversation with the model, and the physics questions with their verdicts."""
+
+from PySide6.QtCore import QCoreApplication, QTimer
+from PySide6.QtWidgets import QScrollArea, QWidget
+
+from aegis_core.events import Event, Progress, StepFinished, StepStarted, Token, Verdict
+
+from ..chat_session import ChatSession
+from ..chat_view import RENDER_MS, ChatView
+from ..form import Form
+from ..i18n import mark, tr
+from ..run_view import RunView
+from ..state import AppState
+from ..tabs import Tabs, scrolled
+from ..theme import Theme
+from ..transcript import Transcript, read_transcript
+from .step_page import Section, StepPage
+
+TALK, QUESTIONS, SETTINGS = 0, 1, 2
+FIELDS = (
+    "chat.backend",
+    "chat.model_name",
+    "chat.questions",
+    "chat.n_questions",
+    "chat.temperature",
+    "chat.max_tokens",
+    "chat.system",
+    "chat.top_p",
+    "chat.top_k",
+    "chat.num_ctx",
+    "chat.repeat_penalty",
+    "chat.seed",
+)
+
+
+class ChatPage(StepPage):
+    step = "chat"
+    sentence = mark(
+        "Creates the model in Ollama where it runs, otherwise loads it here, and asks it about physics. Talk to it yourself."
+    )
+    scrolls = False
+
+    def __init__(self, state: AppState, parent: QWidget | None = None, session: ChatSession | None = None) -> None:
+        super().__init__(state, parent)
+        self.session = session or ChatSession(parent=self)
+        self.conversation = ChatView(self.session)
+        self.transcript = Transcript()
+        settings = Section(mark("Questions and sampling"))
+        settings.body.addWidget(Form(state, FIELDS))
+        self.tabs = Tabs()
+        self.tabs.add(mark("Conversation"), self.conversation)
+        self.tabs.add(mark("Physics questions"), self._questions())
+        self.tabs.add(mark("Settings"), scrolled(settings))
+        self.body.addWidget(self.tabs)
+        self._coming = ""
+        self._render = QTimer(self, singleShot=True, interval=RENDER_MS)
+        self._render.timeout.connect(self._show_coming)
+        state.run_opened.connect(self._open_run)
+        state.flow_changed.connect(self._show_bar)
+        app = QCoreApplication.instance()
+        if app:
+            app.aboutToQuit.connect(self.shut_down)
+        self._open_run()
+
+    def shut_down(self) -> None:
+        """No chat child and no thread is left when this returns."""
+        self.session.shut_down()
+
+    def on_event(self, event: Event) -> None:
+        super().on_event(event)
+        match event:
+            case StepStarted():
+                self.tabs.show_view(QUESTIONS)
+                self._show_transcript()
+            case Token():
+                self._coming += event.text
+                if not self._render.isActive():
+                    self._render.start()
+            case Progress() | Verdict() | StepFinished():
+                self._show_transcript()
+
+    def show_run(self, view: RunView) -> None:
+        super().show_run(view)
+        self._show_transcript()
+
+    def plan_changed(self) -> None:
+        super().plan_changed()
+        self.conversation.set_plan(self.state.plan.chat)
+
+    def set_theme(self, theme: Theme) -> None:
+        super().set_theme(theme)
+        self.conversation.set_theme(theme)
+        self.transcript.set_theme(theme)
+
+    def retranslate(self) -> None:
+        super().retranslate()
+        self.tabs.retranslate()
+        self.conversation.retranslate()
+        self.transcript.retranslate()
+        self._show_bar()
+
+    def _questions(self) -> QScrollArea:
+        return scrolled(self.transcript)
+
+    def _open_run(self) -> None:
+        self.conversation.open_run(self.state.run, self.state.plan.chat)
+        self._show_bar()
+
+    def _show_bar(self) -> None:
+        """The engine and a conversation would take each other's memory and cores."""
+        self.conversation.bar(
+            tr("A step is working. You can talk when it has finished or been stopped.") if self.state.busy else ""
+        )
+
+    def _show_transcript(self) -> None:
+        """The rows on disk; a new one takes the place of the answer that was coming."""
+        run = self.state.run
+        self._render.stop()
+        self._coming = ""
+        self.transcript.show_rows(read_transcript(run.step_folder(self.step) / "transcript.jsonl") if run else [])
+
+    def _show_coming(self) -> None:
+        self.transcript.show_coming(self._coming)

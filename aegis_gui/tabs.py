@@ -1,0 +1,60 @@
+"""Several views of one page, one at a time."""
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QScrollArea, QStackedWidget, QToolButton, QVBoxLayout, QWidget
+
+from .i18n import tr
+
+
+class Tabs(QWidget):
+    """Quiet buttons above a stack; add views in the order of the buttons."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.buttons: list[QToolButton] = []
+        self._names: list[str] = []
+        self._group = QButtonGroup(self)
+        self._group.idClicked.connect(self.show_view)
+        self.stack = QStackedWidget()
+        self._row = QHBoxLayout()
+        self._row.setSpacing(4)
+        self._row.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addLayout(self._row)
+        column.addWidget(self.stack, 1)
+
+    def add(self, name: str, view: QWidget) -> None:
+        """`name` is marked English."""
+        button = QToolButton(checkable=True)
+        button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._group.addButton(button, len(self.buttons))
+        self._row.insertWidget(len(self.buttons), button)
+        self.buttons.append(button)
+        self._names.append(name)
+        self.stack.addWidget(view)
+        button.setChecked(len(self.buttons) == 1)
+        self.retranslate()
+
+    def show_view(self, index: int) -> None:
+        self.stack.setCurrentIndex(index)
+        self.buttons[index].setChecked(True)
+
+    def retranslate(self) -> None:
+        for button, name in zip(self.buttons, self._names, strict=True):
+            button.setText(tr(name))
+
+
+def scrolled(content: QWidget) -> QScrollArea:
+    """The content at its own height, scrollable where the page is lower."""
+    inner = QWidget(objectName="scrolled")
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(0, 0, 8, 0)
+    column.addWidget(content)
+    column.addStretch(1)
+    area = QScrollArea(widgetResizable=True)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(inner)
+    return area
