@@ -26,7 +26,9 @@ class MarkdownText(QTextBrowser):
 
     def show_markdown(self, text: str) -> None:
         features = QTextDocument.MarkdownFeature
-        self.document().setMarkdown(text, features.MarkdownDialectGitHub | features.MarkdownNoHTML)
+        self.document().setMarkdown(
+            text.replace("![", "!\\["), features.MarkdownDialectGitHub | features.MarkdownNoHTML
+        )
         self._fit()
 
     def show_plain(self, text: str) -> None:

@@ -65,6 +65,7 @@ class ChatView(QWidget):
         self._run: RunDirectory | None = None
         self._plan = ChatPlan()
         self._barred = ""
+        self._following = True
         self._theme = themes.LIGHT
         self.model = QComboBox()
         for name, _ in MODELS:
@@ -72,6 +73,9 @@ class ChatView(QWidget):
         self.temperature = QDoubleSpinBox(minimum=0, maximum=2, singleStep=0.1, decimals=2)
         self.top_p = QDoubleSpinBox(minimum=0.01, maximum=1, singleStep=0.05, decimals=2)
         self.max_tokens = QSpinBox(minimum=16, maximum=8192, singleStep=16)
+        self.temperature.setFixedWidth(56)
+        self.top_p.setFixedWidth(56)
+        self.max_tokens.setFixedWidth(112)
         self.fresh = QPushButton()
         self.fresh.setProperty("role", "quiet")
         self.fresh.clicked.connect(self.clear)
@@ -150,6 +154,7 @@ class ChatView(QWidget):
         messages = [*self.messages(), {"role": "user", "content": question}]
         model = str(self.model.currentData())
         exchange = Exchange(question, model, Turn(False), Turn(True))
+        self._following = True
         exchange.asked.show_text(question)
         self.exchanges.append(exchange)
         for turn in (exchange.asked, exchange.answered):
@@ -161,7 +166,6 @@ class ChatView(QWidget):
             exchange.end = AnswerFinished("", "error", 0, 0.0, str(error))
         self._describe(exchange)
         self._show_state()
-        QTimer.singleShot(0, self, self._to_the_end)
 
     # ---- what comes back
 
@@ -176,13 +180,9 @@ class ChatView(QWidget):
     def _show_coming(self) -> None:
         if not self.exchanges:
             return
-        bar = self._area.verticalScrollBar()
-        at_end = bar.value() >= bar.maximum() - 24
         exchange = self.exchanges[-1]
         exchange.answered.show_text(exchange.answer)
         self._describe(exchange)
-        if at_end:
-            QTimer.singleShot(0, self, self._to_the_end)
 
     def _finish(self, event: AnswerFinished) -> None:
         if not self.exchanges:
@@ -246,7 +246,7 @@ class ChatView(QWidget):
             "model": tr("Talk to"),
             "temperature": tr("Temperature"),
             "top_p": tr("Top p"),
-            "max_tokens": tr("Longest answer"),
+            "max_tokens": tr("At most"),
         }
         for name, made in self._labels.items():
             made.setText(names[name])
@@ -293,9 +293,13 @@ class ChatView(QWidget):
         exchange.asked.who.setText(tr("You"))
         exchange.answered.who.setText(tr(dict(MODELS)[exchange.model]))
 
-    def _to_the_end(self) -> None:
-        bar = self._area.verticalScrollBar()
-        bar.setValue(bar.maximum())
+    def _follow(self, smallest: int, largest: int) -> None:
+        """Stay at the newest words, unless the person has scrolled back to read."""
+        if self._following:
+            self._area.verticalScrollBar().setValue(largest)
+
+    def _note_place(self, value: int) -> None:
+        self._following = value >= self._area.verticalScrollBar().maximum() - 24
 
     def _controls(self) -> dict[str, QWidget]:
         return {
@@ -324,6 +328,11 @@ class ChatView(QWidget):
         self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._area.setWidget(inner)
+        self._area.verticalScrollBar().rangeChanged.connect(self._follow)
+        self._area.verticalScrollBar().sliderMoved.connect(self._note_place)
+        self._area.verticalScrollBar().actionTriggered.connect(
+            lambda: self._note_place(self._area.verticalScrollBar().sliderPosition())
+        )
         line = QHBoxLayout()
         line.setSpacing(8)
         line.addWidget(self.entry, 1)

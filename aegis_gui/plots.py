@@ -31,9 +31,7 @@ class LossPlot(LivePlot):
         self._control = self.add_curve("control", lambda t: t.control_run, width=1.5)
         self._smooth = self.add_curve("smooth", lambda t: t.loss, width=2)
         self._held_out = self.add_curve("held_out", lambda t: t.held_out, dots=True)
-        self._base = self.add_level(
-            lambda t: t.held_out, lambda loss: filled("base model {loss}", loss=fixed(loss, 3))
-        )
+        self._base = self.add_level(lambda t: t.held_out, lambda loss: filled("base model {loss}", loss=fixed(loss, 3)))
         self._chance = self.add_level(
             lambda t: t.reference, lambda loss: filled("chance ln V {loss}", loss=fixed(loss, 3))
         )

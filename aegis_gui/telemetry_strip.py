@@ -9,7 +9,8 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from aegis_core.events import Telemetry
 
-from . import text, theme as themes
+from . import text
+from . import theme as themes
 from .i18n import filled, tr
 from .theme import Theme
 

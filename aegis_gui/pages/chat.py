@@ -36,7 +36,7 @@ FIELDS = (
 class ChatPage(StepPage):
     step = "chat"
     sentence = mark(
-        "Creates the model in Ollama where it runs, otherwise loads it here, and asks it about physics. Talk to it yourself."
+        "Creates the model in Ollama where that runs, else loads it here, and asks it about physics. Talk to it, too."
     )
     scrolls = False
 

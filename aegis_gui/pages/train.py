@@ -44,8 +44,7 @@ SOUL = (
 class TrainPage(StepPage):
     step = "train"
     sentence = mark(
-        "LoRA and the gated rotation learn while alpha crosses the critical point. "
-        "It saves as it goes and can be stopped and continued at any time."
+        "LoRA and the gated rotation learn while alpha crosses the critical point; stop and continue at any time."
     )
     scrolls = False
 
