@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -52,7 +53,12 @@ def selection(only: str | None = None, first: str | None = None, last: str | Non
         if first or last:
             raise UsageError("--only cannot go together with --from or --to.", "Give one of them.")
         return (BY_ID[only],)
-    return STEPS[ids.index(first) if first else 0 : ids.index(last) + 1 if last else None]
+    chosen = STEPS[ids.index(first) if first else 0 : ids.index(last) + 1 if last else None]
+    if not chosen:
+        raise UsageError(
+            "{first} comes after {last}.", "The steps are {steps}.", first=first, last=last, steps=", ".join(ids)
+        )
+    return chosen
 
 
 def run_steps(
@@ -113,7 +119,8 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         terminal = StepFailed(
             failure.reason, failure.advice, trace, failure.reason_template, failure.advice_template, failure.values
         )
-    gc.collect()  # models hold themselves in cycles; the next step needs the memory
+    if "torch" in sys.modules:
+        gc.collect()  # models hold themselves in cycles; the next step needs the memory
     ctx.emit(terminal)
     return terminal
 
@@ -189,7 +196,7 @@ def _apply_results(step: Step, ctx: StepContext) -> None:
     plan = ctx.run.plan()
     if not step.optional or not plans.get(plan, f"{step.id}.apply") or not path.is_file():
         return
-    later = STEPS[STEPS.index(step) + 1 :]
+    later = selection(first=step.id)[1:]
     taken = [
         name for other in later if other.optional and plans.get(plan, f"{other.id}.enabled") for name in other.owns
     ]

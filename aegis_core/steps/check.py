@@ -31,7 +31,7 @@ _Q4_BITS = 4.85
 
 def run(plan: Plan, ctx: StepContext) -> None:
     """Emit a row for everything looked at and leave check/check.json; UserError if nothing can work without it."""
-    rows = []
+    rows: list[CheckRow] = []
     for row in examine(plan, ctx.run.path):
         ctx.cancel.check()
         ctx.emit(row)
@@ -201,7 +201,7 @@ def _gguf_bytes(plan: Plan, n_parameters: int) -> float:
 
 def _long_paths() -> list[CheckRow]:
     """Windows refuses paths above 260 characters unless told otherwise; elsewhere there is nothing to look at."""
-    rows = []
+    rows: list[CheckRow] = []
     if sys.platform == "win32":
         import winreg
 
