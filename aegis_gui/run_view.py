@@ -17,7 +17,6 @@ from aegis_core.events import (
     PlanChanged,
     Progress,
     Sample,
-    StepFailed,
     StepSkipped,
     StepStarted,
     Telemetry,
@@ -28,6 +27,7 @@ from aegis_core.events import (
 KEPT_LOG_LINES = 2000
 KEPT_SAMPLES = 200
 KEPT_TELEMETRY = 3600
+LOGGED = (Log, StepStarted, StepSkipped, PlanChanged, *TERMINAL)
 
 
 @dataclass
@@ -136,7 +136,7 @@ class RunView:
             self.step(event.stage).apply(event)
         if isinstance(event, Telemetry):
             self.telemetry = event
-        if isinstance(event, Log | StepStarted | StepSkipped | PlanChanged | StepFailed | TERMINAL):
+        if isinstance(event, LOGGED):
             self.log.append(event)
 
     def _start(self, event: StepStarted) -> None:

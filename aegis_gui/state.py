@@ -10,6 +10,7 @@ from aegis_core import events, pipeline
 from aegis_core import plan as plans
 from aegis_core.events import Event, StepCancelled, StepFailed
 from aegis_core.failures import UserError
+from aegis_core.journal import replay
 from aegis_core.plan import Plan
 from aegis_core.run_directory import RunDirectory
 
@@ -131,12 +132,6 @@ class AppState(QObject):
 def past(run: RunDirectory) -> RunView:
     """Everything events.jsonl tells about the run so far; a torn last line is passed over."""
     view = RunView()
-    if not run.events_path.is_file():
-        return view
-    with run.events_path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                view.apply(events.decode(line))
-            except ValueError:
-                continue
+    for event in replay(run.events_path):
+        view.apply(event)
     return view

@@ -37,6 +37,10 @@ UNITS = {
     "files": mark("{done} of {total} files"),
     "batches": mark("{done} of {total} batches"),
     "rows": mark("{done} of {total} rows"),
+    "sequences": mark("{done} of {total} sequences"),
+    "samples": mark("{done} of {total} samples"),
+    "positions": mark("{done} of {total} positions"),
+    "MiB": mark("{done} of {total} MiB"),
 }
 
 
@@ -178,11 +182,11 @@ class StepPage(QWidget):
         self.bar.setValue(round(1000 * min(progress.done / progress.total, 1)))
         figure = text.size if progress.unit == "bytes" else text.number
         template = UNITS.get(progress.unit, mark("{done} of {total}"))
-        said = [said(progress.phase)] if progress.phase else []
-        said.append(filled(template, done=figure(progress.done), total=figure(progress.total)))
+        parts = [said(progress.phase)] if progress.phase else []
+        parts.append(filled(template, done=figure(progress.done), total=figure(progress.total)))
         if (left := self._seconds_left(progress)) is not None:
-            said.append(text.remaining(left))
-        self.progress_text.setText(" · ".join(said))
+            parts.append(text.remaining(left))
+        self.progress_text.setText(" · ".join(parts))
 
     def _seconds_left(self, progress: Progress) -> float | None:
         if len(self._pace) < 3 or self.status is Status.PAUSED:
