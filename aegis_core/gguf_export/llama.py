@@ -3,14 +3,17 @@
 The binding's server also listens on a random loopback port; a random key keeps other programs of this machine out.
 """
 
+import json
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import cached_property
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-import httpx
 import xllamacpp
 
 from ..failures import UserError
@@ -40,6 +43,9 @@ class LlamaServer:
         with ExitStack() as opening:
             path = opening.enter_context(native_path(self.path))
             self._server = self._started(path)
+            address = urlsplit(self._server.listening_address)
+            connection = HTTPConnection(address.hostname or "", address.port, timeout=TOKENIZE_TIMEOUT_SECONDS)
+            self._http = opening.enter_context(closing(connection))
             self._open = opening.pop_all()
         return self
 
@@ -52,9 +58,18 @@ class LlamaServer:
     def next_token_probabilities(self, token_ids: list[int], n: int) -> list[tuple[int, float]]:
         """The n likeliest next tokens after `token_ids` as (token id, natural log of its probability), likeliest first.
 
-        Taken straight from the logits: no temperature, no filter.
+        Taken straight from the logits: no temperature, no filter, no bias.
         """
-        request = {"prompt": token_ids, "max_tokens": 1, "logprobs": n, "temperature": 0, "cache_prompt": True}
+        request = {
+            "prompt": token_ids,
+            "max_tokens": 1,
+            "logprobs": n,
+            "temperature": 0,
+            "cache_prompt": True,
+            # llama.cpp keeps silent about an end token or half a character, so a harmless token is made to be drawn;
+            # the probabilities it tells are those before this bias.
+            "logit_bias": [[self._harmless_token, 1e4]],
+        }
         answer = self.complete(request)
         top = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         return [(row["id"], row["logprob"]) for row in top]
@@ -73,16 +88,15 @@ class LlamaServer:
 
     def tokenize(self, text: str) -> list[int]:
         """llama.cpp's own token ids of a text, special tokens recognised, nothing added in front."""
-        answer = httpx.post(
-            f"{self._server.listening_address}/tokenize",
-            json={"content": text, "add_special": False, "parse_special": True},
-            headers={"Authorization": f"Bearer {self._key}"},
-            timeout=TOKENIZE_TIMEOUT_SECONDS,
-            trust_env=False,  # a proxy meant for the internet must not see this
-        )
-        answer.raise_for_status()
-        tokens: list[int] = answer.json()["tokens"]
+        request = {"content": text, "add_special": False, "parse_special": True}
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        self._http.request("POST", "/tokenize", json.dumps(request), headers)
+        tokens: list[int] = self._checked(json.load(self._http.getresponse()))["tokens"]
         return tokens
+
+    @cached_property
+    def _harmless_token(self) -> int:
+        return self.tokenize("a")[0]
 
     def _started(self, path: Path) -> Any:
         try:
