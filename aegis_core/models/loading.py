@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..failures import UserError
@@ -54,7 +55,8 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             problem=_first_line(error),
         ) from error
     model.config.use_cache = False
-    return model.to(device()).eval()
+    nn.Module.to(model, device())
+    return model.eval()
 
 
 def _first_line(error: BaseException) -> str:

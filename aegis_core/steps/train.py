@@ -152,7 +152,7 @@ def _save(plan: Plan, ctx: StepContext, gated: GatedModel, base: BaseModel) -> N
     adapter = ctx.folder / "adapter"
     gated.model.peft_config["default"].base_model_name_or_path = base.source
     with atomic_folder(adapter) as draft:
-        gated.model.save_pretrained(draft, save_embedding_layers=False)
+        gated.model.save_pretrained(str(draft), save_embedding_layers=False)
     soul = Soul(
         alpha=gated.gate.alpha.item(),
         generator=gated.gate.rotation.generator.detach().cpu().float(),

@@ -30,7 +30,9 @@ class GatedModel(nn.Module):
 
     @property
     def causal(self) -> PreTrainedModel:
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        causal = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        assert isinstance(causal, PreTrainedModel)
+        return causal
 
     @property
     def head(self) -> nn.Linear:

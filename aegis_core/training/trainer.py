@@ -83,7 +83,7 @@ class _GatedTrainer(Trainer):
     def __init__(
         self, gated: GatedModel, plan: Plan, data: Packed, cancel: CancelToken, hooks: Hooks, folder: Path, keep: bool
     ) -> None:
-        self._plan, self._hooks, self._folder = plan, hooks, folder
+        self._gated, self._plan, self._hooks, self._folder = gated, plan, hooks, folder
         self._rotation = list(gated.gate.rotation.parameters())
         self._adapter = [p for p in gated.model.parameters() if p.requires_grad]
         self._step_loss, self._step_tokens, self._norms, self._learning_rate = 0.0, 0, (0.0, 0.0), 0.0
@@ -123,7 +123,7 @@ class _GatedTrainer(Trainer):
         if not all(map(math.isfinite, norms)):
             raise self._not_finite("gradient")
         self._norms = (norms[0], norms[1])
-        self._learning_rate = self.optimizer.param_groups[0]["lr"]
+        self._learning_rate = self._get_learning_rate()
         return norms[0]
 
     def _not_finite(self, what: str) -> UserError:
@@ -169,10 +169,10 @@ class _GatedTrainer(Trainer):
         """Only what learns is saved; the base model is already on disk and never changes."""
         folder = Path(output_dir or self._folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_trainable(self.model), folder / WEIGHTS)
+        save_file(_trainable(self._gated), folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_trainable(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+        load_trainable(self._gated, Path(resume_from_checkpoint) / WEIGHTS)
 
 
 def load_trainable(gated: nn.Module, path: Path) -> None:
