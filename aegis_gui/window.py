@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, cast
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
-from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QMessageBox, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QMainWindow,
+    QMessageBox,
+    QSplitter,
+    QStackedWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
 
+from . import theme as themes
 from .banner import Banner
 from .flow import HOME, PAGES, Action, Do
 from .footer import Footer
@@ -51,6 +61,7 @@ class Window(QMainWindow):
         self._help: HelpSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
+        self.log_button = QToolButton()
         self.stack = QStackedWidget()
         self.stack.setObjectName("pages")
         self.home = HomePage(self.state, preferences)
@@ -63,6 +74,7 @@ class Window(QMainWindow):
         self.set_theme(appearance.theme)
         self.retranslate()
         self.show_page(HOME)
+        self.rail.items[HOME].setFocus()
         self.setMinimumSize(*SMALLEST)
         if not self.restoreGeometry(preferences.geometry):
             self.resize(1280, 800)
@@ -163,10 +175,12 @@ class Window(QMainWindow):
             part.set_theme(theme)
         for page in self.pages.values():
             page.set_theme(theme)
+        self._show_log_button()
 
     def retranslate(self) -> None:
         for part in (self.header, self.rail, self.footer, self.banner, self.log, self.strip):
             part.retranslate()
+        self.log_button.setText(tr("Log"))
         self._name_window()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -181,6 +195,7 @@ class Window(QMainWindow):
 
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
+        self._show_log_button()
 
     # ---- the end
 
@@ -260,6 +275,8 @@ class Window(QMainWindow):
         outer.addWidget(self.header)
         outer.addWidget(self.splitter, 1)
         outer.addWidget(self.strip)
+        self.log_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.strip.row.addWidget(self.log_button)
         self.setCentralWidget(whole)
 
     def _connect(self) -> None:
@@ -270,6 +287,7 @@ class Window(QMainWindow):
         self.runner.ended.connect(self._on_ended)
         self.runner.stopping_changed.connect(self._show_flow)
         self.machine.read.connect(self.strip.show_reading)
+        self.log_button.clicked.connect(self.toggle_log)
         self.rail.chosen.connect(self._choose_page)
         self.home.opened.connect(lambda: self.show_page(state.flow.first_unfinished() or PAGES[-1]))
         self.header.language_chosen.connect(self._use_language)
@@ -297,6 +315,10 @@ class Window(QMainWindow):
         actions |= {f"Ctrl+{number}": partial(self._choose_page, page) for number, page in enumerate(PAGES)}
         for keys, action in actions.items():
             QShortcut(QKeySequence(keys), self).activated.connect(action)
+
+    def _show_log_button(self) -> None:
+        name = "chevron-up" if self.log.isHidden() else "chevron-down"
+        self.log_button.setIcon(themes.icon(name, self.appearance.theme.secondary))
 
     def _choose_page(self, name: str) -> None:
         """The person chose a page: do not pull them away when the next step begins."""

@@ -1,0 +1,84 @@
+"""What the window's tests share: a window of its own with its own preferences, and a look at a run that really happened.
+
+tests/data/ritual holds events.jsonl and the small result files of a real demo ritual (80 steps), its weights left out.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
+
+from aegis_core import events, pipeline
+from aegis_core.plan import Plan, demo_plan
+from aegis_core.run_directory import RunDirectory
+from aegis_gui.app import build
+from aegis_gui.window import Window
+
+RITUAL = Path(__file__).parent / "data" / "ritual"
+
+
+@contextmanager
+def open_window(app: QApplication) -> Iterator[Window]:
+    """A shown window; no thread or process of it is left afterwards."""
+    window = build(app)
+    window.show()
+    try:
+        yield window
+    finally:
+        window.shut_down()
+        window.close()
+        window.deleteLater()
+        app.processEvents()
+
+
+def recorded_run(path: Path, plan: Plan | None = None, last: str = "report") -> RunDirectory:
+    """The recorded ritual as a run at `path`, done up to the step `last`."""
+    plan = plan or demo_plan()
+    run = RunDirectory.create(path, plan)
+    steps = [step.id for step in pipeline.STEPS]
+    kept = steps[: steps.index(last) + 1]
+    with run.events_path.open("w", encoding="utf-8") as file:
+        for event in recorded_events():
+            if event.stage in kept:
+                file.write(events.encode(event) + "\n")
+    for step in pipeline.STEPS[: len(kept)]:
+        if not (step.optional and not getattr(plan, step.id).enabled):
+            mark_done(run, plan, step.id)
+    return run
+
+
+def mark_done(run: RunDirectory, plan: Plan, step: str) -> None:
+    """Put the recorded small files of a step in place and its marker beside them."""
+    folder = run.step_folder(step)
+    if (RITUAL / step).is_dir():
+        shutil.copytree(RITUAL / step, folder, dirs_exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    by_id = pipeline.BY_ID[step]
+    digests = {name: done.digest for name in by_id.inputs if (done := run.done(name))}
+    run.write_done(step, pipeline.settings_digest(plan, by_id), digests, [], 12.0)
+
+
+def recorded_events(stage: str = "") -> list[events.Event]:
+    """Every event of the recorded ritual, or of one of its steps."""
+    with (RITUAL / "events.jsonl").open(encoding="utf-8") as lines:
+        found = [events.decode(line) for line in lines]
+    return [event for event in found if not stage or event.stage == stage]
+
+
+def stamped(event: events.Event, stage: str) -> events.Event:
+    return replace(event, stage=stage, at=1_790_000_000.0)
+
+
+def texts(widget: QWidget) -> str:
+    """All that the visible labels say."""
+    return "\n".join(label.text() for label in widget.findChildren(QLabel) if label.isVisibleTo(widget))
+
+
+def japanese() -> dict[str, str]:
+    path = Path(__file__).parent.parent / "resources" / "translations" / "ja.json"
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
