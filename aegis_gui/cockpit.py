@@ -34,7 +34,9 @@ from .pages.step_page import card
 from .plots import MAX_DRAWN_SCHEDULE, AlphaPlot, LossPlot, MemoryPlot, RotationPlot
 from .theme import Theme
 
-REFRESH_MS = 50  # curves and figures follow at most 20 times a second, however fast the events come
+# However fast the events come, everything is drawn at most 20 times a second: one part every 10 ms, in turn, so that
+# no single stretch of drawing holds the window up.
+TURN_MS = 10
 FIGURE_WIDTHS = {"step": 3, "loss": 3, "held_out": 5, "alpha": 3, "gate": 5, "speed": 3, "time": 5}
 KEPT_SAMPLES, KEPT_WARNINGS = 40, 3
 PACE_STEPS = 60
@@ -96,10 +98,12 @@ class Cockpit(QWidget):
             "gate": self.alpha.add_gate,
             "rotation_angle": self.rotation.add_angle,
         }
+        self._parts = [self._draw_words, *(plot.refresh for plot in self.plots)]
+        self._part = self._turns_left = 0
         self._plan = Plan()
         self._forget()
-        self._timer = QTimer(self, singleShot=True, interval=REFRESH_MS)
-        self._timer.timeout.connect(self._refresh)
+        self._timer = QTimer(self, singleShot=True, interval=TURN_MS)
+        self._timer.timeout.connect(self._draw_next)
         self._lay_out()
         self.set_theme(theme)
         self.retranslate()
@@ -116,7 +120,7 @@ class Cockpit(QWidget):
         """Nothing is known about any training; the plan stays."""
         self._forget()
         for plot in self.plots:
-            plot.clear()
+            plot.forget()
         self.set_plan(self._plan)
         self._show_samples()
         self._show_warnings()
@@ -212,14 +216,20 @@ class Cockpit(QWidget):
     # ---- drawing
 
     def _changed(self) -> None:
+        self._turns_left = len(self._parts)
         if not self._timer.isActive():
             self._timer.start()
 
-    def _refresh(self) -> None:
+    def _draw_next(self) -> None:
         if not self.isVisible():
             return  # showEvent makes up for it
-        for plot in self.plots:
-            plot.refresh()
+        self._part = (self._part + 1) % len(self._parts)
+        self._parts[self._part]()
+        self._turns_left -= 1
+        if self._turns_left:
+            self._timer.start()
+
+    def _draw_words(self) -> None:
         self._show_figures()
         if not self._samples_drawn:
             self._show_samples()

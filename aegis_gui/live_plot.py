@@ -179,8 +179,8 @@ class LivePlot(pg.PlotWidget):
         self.fit()
         self._write_legend()
 
-    def clear(self) -> None:
-        """Forget every point; the axes start afresh."""
+    def forget(self) -> None:
+        """Forget every point; the axes start afresh. (`clear` is pyqtgraph's and would take the items themselves.)"""
         for curve in self.curves.values():
             curve.series.clear()
         for level in self.levels:

@@ -83,9 +83,9 @@ class LossPlot(LivePlot):
         room = max(abs(self._base.value) * 0.02, 0.02)
         return min(low, self._base.value - room), max(high, self._base.value + room)
 
-    def clear(self) -> None:
+    def forget(self) -> None:
         self._smoother.reset()
-        super().clear()
+        super().forget()
 
 
 class AlphaPlot(LivePlot):
@@ -149,10 +149,10 @@ class AlphaPlot(LivePlot):
         self._show_future()
         super().refresh()
 
-    def clear(self) -> None:
+    def forget(self) -> None:
         self._schedule = (np.empty(0), np.empty(0))
         self.set_marks([])
-        super().clear()
+        super().forget()
 
     def extent(self) -> tuple[float, float]:
         known = [self._target.value] if self._target.value is not None else []
@@ -178,6 +178,7 @@ class MemoryPlot(LivePlot):
     """Memory in GB: of the card where there is one, of the machine otherwise; this run's part and everything in use."""
 
     _of_card = False
+    _replayed_until = 0
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(theme, parent)
@@ -232,9 +233,9 @@ class MemoryPlot(LivePlot):
                 curve.series.extend(x[last_of_its_place], readings.y[last_of_its_place])
         super().refresh()
 
-    def clear(self) -> None:
+    def forget(self) -> None:
         self._forget()
-        super().clear()
+        super().forget()
 
     def _forget(self) -> None:
         self._used_readings, self._own_readings, self._step_times = Series(), Series(), Series()
@@ -268,9 +269,9 @@ class RotationPlot(LivePlot):
     def set_orthogonality_error(self, error: float | None) -> None:
         self._error = error
 
-    def clear(self) -> None:
+    def forget(self) -> None:
         self._error = None
-        super().clear()
+        super().forget()
 
     def add_angle(self, step: int, radians: float | None) -> None:
         self._angle.series.append(step, radians)

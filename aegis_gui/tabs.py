@@ -27,7 +27,8 @@ class Tabs(QWidget):
 
     def add(self, name: str, view: QWidget) -> None:
         """`name` is marked English."""
-        button = QToolButton(checkable=True)
+        button = QToolButton()
+        button.setCheckable(True)
         button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._group.addButton(button, len(self.buttons))
         self._row.insertWidget(len(self.buttons), button)
@@ -48,7 +49,8 @@ class Tabs(QWidget):
 
 def scrolled(content: QWidget) -> QScrollArea:
     """The content at its own height, scrollable where the page is lower."""
-    inner = QWidget(objectName="scrolled")
+    inner = QWidget()
+    inner.setObjectName("scrolled")
     column = QVBoxLayout(inner)
     column.setContentsMargins(0, 0, 8, 0)
     column.addWidget(content)
