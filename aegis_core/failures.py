@@ -48,11 +48,10 @@ def explain(error: BaseException) -> Failure:
 
 def _foreign(error: BaseException) -> UserError:
     if _is_disk_full(error):
-        return UserError(
-            "The disk is full: {path} could not be written.",
-            "Free some space or choose another drive, then run this step again; earlier results are untouched.",
-            path=(error.filename if isinstance(error, OSError) else None) or "a file",
-        )
+        advice = "Free some space or choose another drive, then run this step again; earlier results are untouched."
+        if isinstance(error, OSError) and error.filename:
+            return UserError("The disk is full: {path} could not be written.", advice, path=error.filename)
+        return UserError("The disk is full.", advice)
     if isinstance(error, PermissionError):
         return UserError(
             "{path} may not be written or read.",

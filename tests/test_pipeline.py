@@ -149,7 +149,7 @@ def test_a_missing_or_shortened_output_makes_its_step_stale(ritual: Ritual) -> N
     assert ritual.states()["export"] == "stale"
     assert ritual.states()["fuse"] == "done"
     path.unlink()
-    assert ran(ritual.perform()) == ["export", "chat", "report"] or ran(ritual.perform()) == []
+    assert ran(ritual.perform()) == ["export"]  # the same file again: what read it needs no second run
     assert ritual.states()["export"] == "done"
 
 

@@ -82,6 +82,12 @@ def noisy(plan: Plan, ctx: StepContext) -> None:
     ok(plan, ctx)
 
 
+def chatty(plan: Plan, ctx: StepContext) -> None:
+    os.write(2, b"native warning\n")
+    sys.stderr.write("a warning of a library\n")
+    ok(plan, ctx)
+
+
 def fill(plan: Plan, ctx: StepContext) -> None:
     with (ctx.folder / "big.bin").open("wb") as file:
         for _ in range(64):
