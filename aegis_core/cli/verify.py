@@ -41,6 +41,8 @@ def claims(run: RunDirectory) -> Iterator[Verdict]:
         yield verdict
     if intact and run.done("fuse"):
         yield from _fusion(run)
+    if intact and run.done("export"):
+        yield from _export(run)
 
 
 def recorded_files(run: RunDirectory) -> Iterator[Verdict]:
@@ -61,6 +63,15 @@ def _fusion(run: RunDirectory) -> Iterator[Verdict]:
         yield from proof.verify(run)
     except UserError as error:
         yield Verdict("fusion proof", "fail", error.reason, "the files it is computed from")
+
+
+def _export(run: RunDirectory) -> Iterator[Verdict]:
+    from ..steps import export  # loads torch
+
+    try:
+        yield from export.verify(run)
+    except UserError as error:
+        yield Verdict("GGUF files", "fail", error.reason, "the files they are compared with")
 
 
 def _difference(verdict: Verdict) -> str:
