@@ -1,0 +1,112 @@
+"""The sections of the run log that say under which circumstances its results came about."""
+
+from typing import Any
+
+from .document import Block, Code, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
+from .facts import flat
+from .phrases import STEP_TITLES, Translate
+from .wording import count, number, plain, settings, size
+
+MODEL_FACTS = {
+    "source": "base model",
+    "revision": "revision",
+    "architecture": "architecture",
+    "license": "licence",
+    "sha256": "SHA-256 of its weights",
+}
+DATA_PARTS = {"train": "trained on", "held_out": "kept aside"}
+PEAKS = {"peak_ram_own_bytes": "most RAM used by AEGIS", "peak_vram_own_bytes": "most VRAM used by AEGIS"}
+
+
+def studies(row: dict[str, Any], t: Translate) -> Section:
+    blocks: list[Block] = []
+    for step, study in row["studies"].items():
+        title = t(STEP_TITLES[step])
+        if study is None:
+            blocks.append(Text(t("{title}: not run.", title=title)))
+            continue
+        states = ", ".join(f"{t(state)} {n}" for state, n in study["states"].items())
+        blocks.append(Text(t("{title}: {sampler}, seed {seed}; {states}.", title=title, sampler=study["sampler"],
+                             seed=study["seed"], states=states)))  # fmt: skip
+        blocks.append(Picture(step, t("Values of the trials and the best so far")))
+        if study["best"]:
+            changes = [(name, plain(value)) for name, value in study["best"]["changes"].items()]
+            taken = t("taken into the plan") if study["applied"] else t("not taken into the plan")
+            blocks.append(Text(t("Best value {value}; {taken}.", value=number(study["best"]["value"]), taken=taken)))
+            blocks.append(Table((t("setting"), t("best")), tuple(changes)))
+        trials = [
+            (
+                str(trial["number"]),
+                t(trial["state"]),
+                number(trial["value"]),
+                settings(trial["params"]),
+                trial["reason"],
+            )
+            for trial in study["trials"]
+        ]
+        header = (t("trial"), t("state"), t("value"), t("settings"), t("reason"))
+        blocks.append(Table(header, tuple(trials), frozenset({0, 2}), t("All trials")))
+    return Section(t("Studies"), tuple(blocks))
+
+
+def data(row: dict[str, Any], t: Translate) -> Section:
+    base, data = row["base"], row["data"]
+    if base is None or data is None:
+        return gap(t(STEP_TITLES["prepare"]), t)
+    facts = [(t(title), str(base.get(name))) for name, title in MODEL_FACTS.items()]
+    facts += [(t("parameters"), count(base.get("n_parameters"))), (t("dataset"), str(data.get("source")))]
+    for part, title in DATA_PARTS.items():
+        counts = data.get(part) or {}
+        facts.append(
+            (
+                t(title),
+                t("{samples} texts, {sequences} sequences, {tokens} tokens", samples=counts.get("n_samples"),
+                  sequences=counts.get("n_sequences"), tokens=count(counts.get("n_tokens"))),
+            )
+        )  # fmt: skip
+    if topics := data.get("held_out_topics"):
+        facts.append((t("topics kept aside"), ", ".join(topics)))
+    return Section(t(STEP_TITLES["prepare"]), (facts_table(facts, t),))
+
+
+def environment(row: dict[str, Any], t: Translate) -> Section:
+    hardware = row["hardware"]
+    rows = [
+        (check["name"], Mark(check["status"], t(check["status"])), check["found"], check["fix"])
+        for check in row["environment"]
+    ]
+    blocks: list[Block] = [Picture("memory", t("Memory of AEGIS over the whole run"))]
+    peaks = [(t(title), size(hardware[name])) for name, title in PEAKS.items() if hardware.get(name)]
+    blocks += [facts_table(peaks, t)] if peaks else []
+    blocks.append(
+        Table((t("what"), t("state"), t("found"), t("what mends it")), tuple(rows))
+        if rows
+        else Missing(t("The environment was not checked."))
+    )
+    timings = [(t(STEP_TITLES[step]), f"{timing['seconds']:.1f}") for step, timing in row["timings"].items()]
+    blocks.append(Table((t("step"), t("seconds")), tuple(timings), frozenset({1})))
+    return Section(t(STEP_TITLES["check"]), tuple(blocks))
+
+
+def plan(row: dict[str, Any], t: Translate) -> Section:
+    values = [(name, plain(value)) for name, value in flat(row["plan"]).items()]
+    seeds = ", ".join(f"{name} = {value}" for name, value in row["seeds"].items())
+    return Section(
+        t("Plan"),
+        (
+            Text(t("Seeds: {seeds}", seeds=seeds)),
+            Table((t("setting"), t("value")), tuple(values), fold_title=t("All settings")),
+        ),
+    )
+
+
+def files(row: dict[str, Any], t: Translate) -> Section:
+    rows = [(f["step"], f["path"], size(f["bytes"]), f["sha256"]) for f in row["files"]]
+    header = (t("step"), t("file"), t("size"), "SHA-256")
+    note = t("As recorded when each step finished; aegis verify compares them with the disk.")
+    return Section(t("Files"), (Text(note), Table(header, tuple(rows), frozenset({2}), t("All files"))))
+
+
+def commands(row: dict[str, Any], t: Translate) -> Section:
+    text = t("The same run again, in a new folder REPEAT:")
+    return Section(t("To repeat"), (Text(text), Code(tuple(row["commands"]))))

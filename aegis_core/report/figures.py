@@ -1,0 +1,247 @@
+"""The figures of the run log as SVG, drawn without a display and without anybody's matplotlib settings."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from .phrases import STEP_TITLES, Translate, translator
+
+JAPANESE_FONTS = (
+    *("Yu Gothic", "Yu Gothic UI", "Meiryo", "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans"),
+    *("IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "MS Gothic", "Noto Serif CJK JP"),
+)
+LOSS, CONTROL, HELD_OUT, MEMORY, ALPHA = "#2b6cb0", "#8a8f98", "#7b4fb5", "#1f8a84", "#a8811b"
+INK, FAINT, PHASE_SHADES = "#2a2d33", "#d9dce1", {"latent": "#f4f5f7", "critical": "#fbf1d8", "settled": "#eaf3ef"}
+STYLE: Any = {
+    "svg.fonttype": "path",  # glyphs travel with the picture: no font is needed where it is looked at
+    "svg.hashsalt": "aegis",
+    "font.size": 10,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
+MOST_POINTS = 2000
+Rows = list[dict[str, Any]]
+
+
+def draw(row: dict[str, Any], metrics: Rows, readings: Rows, language: str) -> dict[str, str]:
+    """Name -> SVG text for every figure there is data for; Latin labels where no Japanese font is installed."""
+    font = _japanese_font() if language == "ja" else None
+    t = translator("en" if language == "ja" and font is None else language)
+    wanted: dict[str, Callable[[Figure], bool]] = {
+        "loss": lambda figure: _loss(figure, row, metrics, t),
+        "alpha": lambda figure: _alpha(figure, row, metrics, t),
+        "quality": lambda figure: _quality(figure, row, t),
+        "memory": lambda figure: _memory(figure, readings, t),
+        "search": lambda figure: _study(figure, row["studies"]["search"], t, min),
+        "schedule": lambda figure: _study(figure, row["studies"]["schedule"], t, max),
+    }
+    with _own_style(font):
+        return {name: svg for name, paint in wanted.items() if (svg := _svg(paint))}
+
+
+def smoothed(values: list[float], n_smooth: int) -> list[float]:
+    """Exponential mean over about `n_smooth` values, unbiased from the first one on."""
+    weight, total, out = 0.0, 0.0, []
+    keep = 1 - 1 / max(n_smooth, 1)
+    for value in values:
+        weight, total = keep * weight + 1, keep * total + value
+        out.append(total / weight)
+    return out
+
+
+@contextmanager
+def _own_style(font: str | None) -> Iterator[None]:
+    """matplotlib's defaults and STYLE, whatever the user or another part of the program has set; undone afterwards."""
+    families = [font, "DejaVu Sans"] if font else ["DejaVu Sans"]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | {"font.family": families})
+        yield
+
+
+def _japanese_font() -> str | None:
+    installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    return next((name for name in JAPANESE_FONTS if name in installed), None)
+
+
+def _svg(paint: Callable[[Figure], bool]) -> str:
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    FigureCanvasSVG(figure)
+    if not paint(figure):
+        return ""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def _loss(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> bool:
+    if not metrics:
+        return False
+    axes = figure.add_subplot()
+    _phase_bands(axes, row, t)
+    steps, losses = [r["step"] for r in metrics], [r["loss"] for r in metrics]
+    n_smooth = max(len(losses) // 20, 3)
+    axes.plot(*_thin(steps, losses), color=LOSS, alpha=0.3, linewidth=0.9, label=t("loss"))
+    axes.plot(*_thin(steps, smoothed(losses, n_smooth)), color=LOSS, label=t("smoothed over {n} steps", n=n_smooth))
+    held_out = [(r["step"], r["held_out_loss"]) for r in metrics if r.get("held_out_loss") is not None]
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), "o", color=HELD_OUT, markersize=5, label=t("held-out loss"))
+    if base := row["quality"].get("base"):
+        axes.axhline(base["loss"], color=HELD_OUT, linestyle="--", linewidth=1, label=t("base model, held out"))
+    if chance := row["training"]["chance_loss"]:
+        axes.axhline(chance, color=CONTROL, linestyle=":", linewidth=1.2, label=t("chance, ln V"))
+    axes.set(title=t("Loss"), xlabel=t("step"), ylabel=t("nats per token"))
+    _legend(axes)
+    return True
+
+
+def _alpha(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> bool:
+    if not metrics:
+        return False
+    axes = figure.add_subplot()
+    _phase_bands(axes, row, t)
+    steps = [r["step"] for r in metrics]
+    axes.plot(*_thin(steps, [r["alpha"] for r in metrics]), color=ALPHA, linewidth=2, label="α")
+    by_step = {r["step"]: r["alpha"] for r in metrics}
+    points = row["training"]["schedule"]
+    marks = ((points["critical_step"], "D", t("critical point")), (points["half_open_step"], "s", t("gate half open")))
+    for step, marker, label in marks:
+        if step in by_step:
+            axes.plot([step], [by_step[step]], marker, color=ALPHA, markeredgecolor="white", markersize=8, label=label)
+    axes.set(title=t("Alpha and gate"), xlabel=t("step"), ylabel="α")
+    gate = axes.twinx()
+    gate.spines["right"].set_visible(True)
+    gate.plot(*_thin(steps, [r.get("gate", float("nan")) for r in metrics]), color=CONTROL, label=t("gate, σ(α)"))
+    gate.set(ylabel=t("gate, σ(α)"), ylim=(0, 1))
+    lines = [*axes.get_legend_handles_labels()[0], *gate.get_legend_handles_labels()[0]]
+    axes.legend(lines, [str(line.get_label()) for line in lines], loc="upper left")
+    return True
+
+
+def _quality(figure: Figure, row: dict[str, Any], t: Translate) -> bool:
+    stages = {name: quality for name, quality in row["quality"].items() if _number(quality.get("loss"))}
+    if len(stages) < 2:
+        return False
+    axes = figure.add_subplot()
+    losses = [quality["loss"] for quality in stages.values()]
+    errors = [quality.get("standard_error") or 0.0 for quality in stages.values()]
+    axes.errorbar(range(len(stages)), losses, yerr=errors, fmt="o", color=HELD_OUT, capsize=3, markersize=7)
+    for place, loss in enumerate(losses):
+        axes.annotate(f"{loss:.4f}", (place, loss), xytext=(9, 4), textcoords="offset points", fontsize=9)
+    if "base" in stages:
+        axes.axhline(stages["base"]["loss"], color=HELD_OUT, linestyle="--", linewidth=1)
+    axes.set_xticks(range(len(stages)), [t(name) for name in stages])
+    axes.set_xlim(-0.4, len(stages) - 0.4)
+    axes.margins(y=0.2)
+    axes.set(title=t("Held-out loss at every stage, with its standard error"), ylabel=t("nats per token"))
+    return True
+
+
+def _memory(figure: Figure, readings: Rows, t: Translate) -> bool:
+    curves = {"ram_own_bytes": (MEMORY, t("RAM of AEGIS")), "vram_own_bytes": (LOSS, t("VRAM of AEGIS"))}
+    drawn = {name: [r for r in readings if r[name] is not None] for name in curves}
+    if not any(drawn.values()):
+        return False
+    axes = figure.add_subplot()
+    minutes = _busy_minutes([r["at"] for r in readings])
+    by_time = dict(zip((r["at"] for r in readings), minutes, strict=True))
+    for name, (colour, label) in curves.items():
+        if drawn[name]:
+            times, values = [by_time[r["at"]] for r in drawn[name]], [r[name] / 1e9 for r in drawn[name]]
+            axes.plot(*_thin(times, values), color=colour, label=label)
+    stage = ""
+    for reading in readings:
+        if reading["stage"] != stage:
+            stage, place = str(reading["stage"]), by_time[reading["at"]]
+            axes.axvline(place, color=FAINT, linewidth=1, zorder=0)
+            axes.annotate(
+                t(STEP_TITLES.get(stage, stage)),
+                (place, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, -2),
+                textcoords="offset points",
+                fontsize=8,
+                rotation=90,
+                va="top",
+            )
+    axes.set(title=t("Memory"), xlabel=t("minutes at work"), ylabel="GB", ylim=(0, None))
+    axes.legend(loc="lower right")
+    return True
+
+
+def _study(
+    figure: Figure, study: dict[str, Any] | None, t: Translate, better: Callable[[Iterable[float]], float]
+) -> bool:
+    trials = study["trials"] if study else []
+    complete = [(trial["number"] + 1, trial["value"]) for trial in trials if _number(trial["value"])]
+    if not complete:
+        return False
+    axes = figure.add_subplot()
+    axes.plot(*zip(*complete, strict=True), "o", color=LOSS, markersize=4, alpha=0.6, label=t("completed trial"))
+    so_far = [better(value for _, value in complete[: i + 1]) for i in range(len(complete))]
+    axes.step([number for number, _ in complete], so_far, where="post", color=CONTROL, label=t("best so far"))
+    axes.set(
+        title=t("Trials of the study"), xlabel=t("trial"), ylabel=t("held-out loss") if better is min else t("score")
+    )
+    axes.legend(loc="best")
+    return True
+
+
+def _phase_bands(axes: Axes, row: dict[str, Any], t: Translate) -> None:
+    for band in row["training"]["phases"]:
+        first, last = band["first_step"] - 0.5, band["last_step"] + 0.5
+        axes.axvspan(first, last, color=PHASE_SHADES[band["phase"]], linewidth=0, zorder=0)
+        axes.annotate(
+            t(band["phase"]),
+            ((first + last) / 2, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=CONTROL,
+        )
+    bands = row["training"]["phases"]
+    if bands:
+        axes.set_xlim(bands[0]["first_step"] - 0.5, bands[-1]["last_step"] + 0.5)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="upper right", ncols=2)
+
+
+def _thin(x: list[Any], y: list[Any]) -> tuple[list[Any], list[Any]]:
+    """At most about MOST_POINTS points, evenly chosen: long runs stay small files."""
+    step = -(-len(x) // MOST_POINTS) or 1
+    return x[::step], y[::step]
+
+
+def _busy_minutes(times: list[float]) -> list[float]:
+    """Minutes since the first reading, pauses of more than a minute between readings taken out."""
+    total, out = 0.0, []
+    for previous, now in zip([*times[:1], *times], times, strict=False):
+        total += now - previous if 0 <= now - previous <= 60 else 0.0
+        out.append(total / 60)
+    return out
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value and abs(value) != float("inf")

@@ -1,0 +1,101 @@
+"""report.json: everything the run log says, as data. Read from the run's files only."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..plan import Plan
+from ..run_directory import RunDirectory
+from . import facts
+from .evidence import Evidence, Gap
+from .findings import Finding
+from .indicators import indicators, judged_again
+from .phrases import Phrase
+from .quality import quality_checks, read_stages
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """`row` is report.json; findings and gaps keep their phrases so that the log can be written in any language."""
+
+    row: dict[str, Any]
+    indicators: dict[str, Finding]
+    quality_checks: dict[str, Finding]
+    gaps: tuple[Phrase, ...]
+
+
+def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lambda: None) -> Record:
+    """Read, hash and judge everything; a missing or damaged file becomes a gap or a red finding, never an error."""
+    evidence = Evidence(run)
+    found = indicators(run, before_hash)
+    stages, gaps = read_stages(evidence)
+    environment = facts.environment(evidence)
+    summary = facts.optional_json(evidence, "train", "summary.json", dict)
+    chance = summary.get("chance_loss") if summary else None
+    checks = quality_checks(stages, chance)
+    proof = facts.optional_json(evidence, "fuse", "proof.json", dict)
+    transcript, transcript_gaps = _transcript(evidence)
+    metrics = facts.metrics(evidence)
+    row = {
+        "format": FORMAT,
+        "run": run.path.name,
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "language": plan.report.language,
+        "indicators": {name: finding.row() for name, finding in found.items()},
+        "quality": stages,
+        "quality_checks": {name: finding.row() for name, finding in checks.items()},
+        "fusion": proof or {"max_abs_logit_diff": None},
+        "export": {"files": facts.optional_json(evidence, "export", "files.json", list) or []},
+        "chat": {
+            "backend": transcript[-1].get("backend") if transcript else None,
+            "model": transcript[-1].get("model") if transcript else None,
+            "answers": transcript,
+        },
+        "training": {
+            "summary": summary,
+            "chance_loss": chance,
+            "schedule": facts.schedule_points(plan),
+            "phases": facts.phase_table(plan, metrics),
+        },
+        "base": facts.optional_json(evidence, "prepare", "base.json", dict),
+        "data": facts.optional_json(evidence, "prepare", "data.json", dict),
+        "studies": facts.studies(evidence, plan),
+        "steps": facts.step_states(run, plan),
+        "plan": plan.model_dump(mode="json"),
+        "seeds": facts.seeds(plan),
+        "environment": environment,
+        "versions": facts.versions(evidence, environment),
+        "hardware": facts.hardware(evidence, environment),
+        "timings": facts.timings(evidence),
+        "files": facts.recorded_files(evidence),
+        "commands": facts.commands(plan),
+        "gaps": facts.gaps(run, plan),
+    }
+    return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps))
+
+
+def _transcript(evidence: Evidence) -> tuple[list[dict[str, Any]], list[Phrase]]:
+    """The answers, each with a verdict made now."""
+    try:
+        rows = evidence.rows("chat", "transcript.jsonl")
+        verdicts = judged_again(rows)
+    except Gap as gap:
+        return [], [gap.phrase]
+    except (KeyError, TypeError):
+        return [], []  # the indicator says what is wrong with the file
+    return [
+        row | {"verdict": verdict.row() if verdict else None} for row, verdict in zip(rows, verdicts, strict=True)
+    ], []
+
+
+def _finite(value: Any) -> Any:
+    """The same tree with null for what is not a finite number, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,451 @@
+"""The run log: every verdict recomputed from files and red when they say otherwise; nothing foreign gets loose."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+import torch
+from finished_run import (
+    N_STEPS,
+    change_alpha,
+    edit_json,
+    edit_rows,
+    edit_tensors,
+    finished_run,
+    remember_ingredients,
+    seal,
+)
+
+from aegis_core import report
+from aegis_core.cancel import CancelToken
+from aegis_core.context import StepContext
+from aegis_core.events import Event, StepFinished, Verdict
+from aegis_core.fusion import proof
+from aegis_core.pipeline import BY_ID, run_steps
+from aegis_core.plan import GOLDEN_RATIO
+from aegis_core.report import indicators as report_indicators
+from aegis_core.report.indicators import indicators
+from aegis_core.report.phrases import translator
+from aegis_core.resources import RESOURCES
+from aegis_core.run_directory import RunDirectory, read_json
+from aegis_core.steps import report as report_step
+
+NAMES = (
+    *("training_completed", "alpha_reached", "soul_saved", "fusion_equal"),
+    *("gguf_verified", "ollama_loaded", "answer_meaningful"),
+)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> RunDirectory:
+    return finished_run(tmp_path / "ri tual 日本語")
+
+
+def reported(run: RunDirectory) -> dict[str, Any]:
+    """report.json after the step has run."""
+    ctx = StepContext(run, "report", lambda event: None, CancelToken())
+    report_step.run(run.plan(), ctx)
+    row: dict[str, Any] = read_json(run.path / "report.json")
+    return row
+
+
+def statuses(run: RunDirectory) -> dict[str, str]:
+    return {name: finding.status for name, finding in indicators(run).items()}
+
+
+# a ritual that went well
+
+
+def test_a_finished_ritual_is_green_and_ollama_is_skipped_without_a_server(finished: RunDirectory) -> None:
+    row = reported(finished)
+    assert tuple(row["indicators"]) == NAMES
+    found = {name: indicator["status"] for name, indicator in row["indicators"].items()}
+    assert found.pop("ollama_loaded") == "skipped" and set(found.values()) == {"pass"}
+    assert all({"status", "measured", "expected"} <= set(indicator) for indicator in row["indicators"].values())
+    assert list(row["quality"]) == ["base", "gated", "fused", "f16", "q4_k_m"]
+    assert all({"loss", "perplexity", "n_tokens", "standard_error"} <= set(stage) for stage in row["quality"].values())
+    assert {check["status"] for check in row["quality_checks"].values()} == {"pass"}
+    assert row["fusion"]["max_abs_logit_diff"] == 2.1e-5
+    assert [file["type"] for file in row["export"]["files"]] == ["f16", "q4_k_m"]
+    assert row["chat"]["backend"] == "embedded"
+    assert row["gaps"] == [] and row["seeds"]["train.seed"] == 42 and row["versions"]["torch"] == "2.13.0"
+    assert row["hardware"]["peak_ram_own_bytes"] == pytest.approx(1.69e9)
+
+
+def test_the_pipeline_runs_the_step_and_knows_its_files(finished: RunDirectory) -> None:
+    events: list[Event] = []
+    assert isinstance(run_steps(finished, (BY_ID["report"],), events.append, CancelToken()), StepFinished)
+    done = finished.done("report")
+    assert done is not None
+    paths = {artifact.path for artifact in done.outputs}
+    assert {"report.json", "report.md", "report.html", "report/loss.svg", "report/alpha.svg"} <= paths
+    assert {event.name for event in events if isinstance(event, Verdict)} >= set(NAMES)
+
+
+def test_indicators_can_be_had_without_matplotlib() -> None:
+    code = "import sys, aegis_core.report.indicators; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_limits_are_those_of_the_proof() -> None:
+    ours = (report_indicators.LOSS_LIMIT, report_indicators.TOP1_LIMIT, report_indicators.HEAD_LIMIT)
+    assert ours == (proof.LOSS_LIMIT, proof.TOP1_LIMIT, proof.HEAD_LIMIT)
+    assert report_indicators.LOGIT_LIMITS == proof.LOGIT_LIMITS
+
+
+# each claim turns red when its file says otherwise, whether or not the step's record was doctored along with it
+
+Doctor = Callable[[RunDirectory], None]
+
+
+def in_json(name: str, change: Callable[[Any], Any]) -> Doctor:
+    return lambda run: edit_json(run.path / name, change)
+
+
+def in_rows(name: str, change: Callable[[list[dict[str, Any]]], Any]) -> Doctor:
+    return lambda run: edit_rows(run.path / name, change)
+
+
+def in_tensors(name: str, change: Callable[[dict[str, torch.Tensor]], None]) -> Doctor:
+    return lambda run: edit_tensors(run.path / name, change)
+
+
+def gone(name: str) -> Doctor:
+    return lambda run: (run.path / name).unlink()
+
+
+def torn(name: str) -> Doctor:
+    return lambda run: (run.path / name).write_bytes((run.path / name).read_bytes()[:-7])
+
+
+def filled(tensors: dict[str, torch.Tensor], value: float) -> None:
+    next(iter(tensors.values())).view(-1)[0] = value
+
+
+METRICS, PROOF, FILES = "train/metrics.jsonl", "fuse/proof.json", "export/files.json"
+TRANSCRIPT, ADAPTER = "chat/transcript.jsonl", "train/adapter/adapter_model.safetensors"
+DOCTORED: list[tuple[str, str, Doctor]] = [
+    ("training_completed", "train", in_rows(METRICS, lambda rows: rows[:-1])),
+    ("training_completed", "train", in_rows(METRICS, lambda rows: rows.pop(7))),
+    ("training_completed", "train", in_rows(METRICS, lambda rows: rows[3].update(loss=float("nan")))),
+    ("training_completed", "train", in_rows(METRICS, lambda rows: rows[3].update(grad_norm=None))),
+    ("training_completed", "train", in_rows(METRICS, lambda rows: rows[3].pop("alpha"))),
+    ("training_completed", "train", torn(METRICS)),
+    ("training_completed", "train", gone(METRICS)),
+    ("alpha_reached", "train", lambda run: change_alpha(run, GOLDEN_RATIO - 0.0011)),
+    ("alpha_reached", "train", gone("train/soul.safetensors")),
+    ("alpha_reached", "train", torn("train/soul.safetensors")),
+    ("soul_saved", "train", in_tensors(ADAPTER, lambda tensors: filled(tensors, float("nan")))),
+    ("soul_saved", "train", in_tensors(ADAPTER, lambda tensors: tensors.clear())),
+    ("soul_saved", "train", torn(ADAPTER)),
+    ("soul_saved", "train", gone("train/adapter/adapter_config.json")),
+    ("soul_saved", "train", lambda run: change_alpha(run, float("nan"))),
+    ("fusion_equal", "fuse", in_json(PROOF, lambda p: p.update(max_abs_logit_diff=1.1e-3))),
+    ("fusion_equal", "fuse", in_json(PROOF, lambda p: p.update(loss_difference=-1.1e-3))),
+    ("fusion_equal", "fuse", in_json(PROOF, lambda p: p.update(top1_agreement=0.98))),
+    ("fusion_equal", "fuse", in_json(PROOF, lambda p: p.update(head_difference=2e-4))),
+    ("fusion_equal", "fuse", in_json(PROOF, lambda p: p.update(max_abs_logit_diff=None))),
+    ("fusion_equal", "fuse", in_json(PROOF, lambda p: p.update(max_abs_logit_diff=0.1, limits={}, passed=True))),
+    ("fusion_equal", "fuse", in_json("fuse/quality.json", lambda q: q["fused"].update(loss=2.96))),
+    ("fusion_equal", "fuse", gone("fuse/model/model.safetensors")),
+    ("fusion_equal", "fuse", in_json("fuse/model/aegis.json", lambda a: a.update(soul_sha256="0" * 64))),
+    ("fusion_equal", "fuse", in_json("fuse/model/aegis.json", lambda a: a.update(adapter_sha256="0" * 64))),
+    ("gguf_verified", "export", torn("export/aegis-Q4_K_M.gguf")),
+    ("gguf_verified", "export", gone("export/aegis-F16.gguf")),
+    ("gguf_verified", "export", in_json(FILES, lambda rows: rows[:1])),
+    ("gguf_verified", "export", in_json(FILES, lambda rows: rows[1]["checks"][0].update(passed=False))),
+    ("gguf_verified", "export", in_json(FILES, lambda rows: rows[1]["checks"].clear())),
+    ("gguf_verified", "export", in_json(FILES, lambda rows: rows[0].update(sha256="0" * 64))),
+    ("answer_meaningful", "chat", in_rows(TRANSCRIPT, lambda rows: [r | {"answer": "the of " * 30} for r in rows])),
+    ("answer_meaningful", "chat", in_rows(TRANSCRIPT, lambda rows: rows[:1])),
+    ("answer_meaningful", "chat", in_rows(TRANSCRIPT, lambda rows: [rows[0], rows[0]])),
+    ("answer_meaningful", "chat", in_rows(TRANSCRIPT, lambda rows: rows[0].update(question="What is your name?"))),
+    ("answer_meaningful", "chat", gone(TRANSCRIPT)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record_doctored", [False, True], ids=["file only", "record as well"])
+@pytest.mark.parametrize("name, step, doctor", DOCTORED, ids=[f"{i} {case[0]}" for i, case in enumerate(DOCTORED)])
+def test_a_doctored_file_turns_its_claim_red(
+    finished: RunDirectory, name: str, step: str, doctor: Doctor, record_doctored: bool
+) -> None:
+    doctor(finished)
+    if record_doctored:
+        seal(finished, step)
+    finding = indicators(finished)[name]
+    assert finding.status == "fail" and finding.problems
+
+
+@pytest.mark.parametrize(
+    "name, doctor",
+    [
+        ("training_completed", in_rows(METRICS, lambda rows: rows[5].update(loss=1.0))),
+        ("soul_saved", in_tensors(ADAPTER, lambda tensors: filled(tensors, 7.0))),
+        ("fusion_equal", in_tensors("fuse/model/model.safetensors", lambda tensors: filled(tensors, 7.0))),
+        ("fusion_equal", in_json(PROOF, lambda p: p.update(max_abs_logit_diff=1e-6))),
+        ("gguf_verified", in_json(FILES, lambda rows: rows[0].update(n_tensors=1))),
+        (
+            "answer_meaningful",
+            in_rows(TRANSCRIPT, lambda rows: rows[0].update(answer=rows[0]["answer"] + "!")),
+        ),
+    ],
+)
+def test_a_harmless_looking_change_after_the_step_is_noticed(finished: RunDirectory, name: str, doctor: Doctor) -> None:
+    doctor(finished)
+    finding = indicators(finished)[name]
+    assert finding.status == "fail"
+    assert any("its step finished with" in problem.english for problem in finding.problems)
+
+
+def test_a_gate_trained_anew_after_the_fusion_breaks_the_chain(finished: RunDirectory) -> None:
+    change_alpha(finished, GOLDEN_RATIO + 1e-5)
+    seal(finished, "train")
+    assert statuses(finished)["soul_saved"] == "pass" and statuses(finished)["fusion_equal"] == "fail"
+    remember_ingredients(finished)
+    seal(finished, "fuse")
+    assert statuses(finished)["fusion_equal"] == "pass"
+
+
+def test_a_claim_without_its_measurement_is_red(finished: RunDirectory) -> None:
+    """The transcript's own verdicts and the proof's own "passed" are not believed; nor are they needed."""
+    edit_rows(finished.path / TRANSCRIPT, lambda rows: [row | {"verdict": None} for row in rows])
+    edit_json(finished.path / PROOF, lambda row: row.pop("passed"))
+    seal(finished, "chat")
+    seal(finished, "fuse")
+    assert statuses(finished)["answer_meaningful"] == "pass" and statuses(finished)["fusion_equal"] == "pass"
+
+
+def test_training_that_was_to_be_longer_is_not_completed(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    edit_json(run.plan_path, lambda plan: plan["train"].update(steps=N_STEPS + 1))
+    assert statuses(run)["training_completed"] == "fail"
+
+
+# Ollama
+
+
+def through_ollama(run: RunDirectory, measured: str, status: str = "pass") -> None:
+    loaded = {"status": status, "measured": measured}
+    edit_rows(
+        run.path / TRANSCRIPT,
+        lambda rows: [row.update(backend="ollama", ollama_loaded=loaded) for row in rows] and None,
+    )
+    seal(run, "chat")
+
+
+def test_ollama_passes_only_with_an_exported_file(finished: RunDirectory) -> None:
+    sha256 = read_json(finished.path / FILES)[1]["sha256"]
+    through_ollama(finished, f"aegis, 105 MB, from sha256:{sha256[:12]}…")
+    assert statuses(finished)["ollama_loaded"] == "pass"
+    through_ollama(finished, f"aegis, 105 MB, from sha256:{sha256[:12]}…", status="fail")
+    assert statuses(finished)["ollama_loaded"] == "fail"
+    through_ollama(finished, "aegis, 105 MB, from sha256:0123456789ab…")
+    assert statuses(finished)["ollama_loaded"] == "fail"
+
+
+def test_a_claim_about_ollama_without_a_server_is_never_a_pass(finished: RunDirectory) -> None:
+    edit_json(finished.path / "chat/chat.json", lambda row: row.update(ollama_loaded={"status": "pass"}))
+    edit_rows(
+        finished.path / TRANSCRIPT, lambda rows: rows[-1].update(ollama_loaded={"status": "pass", "measured": "yes"})
+    )
+    seal(finished, "chat")
+    assert statuses(finished)["ollama_loaded"] == "skipped"
+
+
+# quality
+
+
+@pytest.mark.parametrize(
+    "name, file, stage, loss",
+    [
+        ("gated_below_base", "fuse/quality.json", "gated", 3.31),
+        ("fused_below_base", "fuse/quality.json", "fused", 3.31),
+        ("f16_below_base", "export/quality.json", "f16", 3.31),
+        ("fused_equals_gated", "fuse/quality.json", "fused", 2.9512),
+        ("q4_k_m_near_f16", "export/quality.json", "q4_k_m", 3.1003),
+        ("below_chance", "fuse/quality.json", "gated", 10.81),
+        ("gated_below_base", "fuse/quality.json", "gated", float("nan")),
+    ],
+)
+def test_quality_verdicts_turn_red(finished: RunDirectory, name: str, file: str, stage: str, loss: float) -> None:
+    edit_json(finished.path / file, lambda row: row[stage].update(loss=loss))
+    assert reported(finished)["quality_checks"][name]["status"] == "fail"
+
+
+def test_stages_measured_on_other_tokens_are_not_comparable(finished: RunDirectory) -> None:
+    edit_json(finished.path / "fuse/quality.json", lambda row: row["gated"].update(n_tokens=99))
+    assert reported(finished)["quality_checks"]["same_tokens"]["status"] == "fail"
+
+
+# gaps
+
+
+@pytest.mark.parametrize("step", ["check", "prepare", "train", "fuse", "export", "chat"])
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_missing_step_is_a_visible_gap(tmp_path: Path, step: str, language: str) -> None:
+    run = finished_run(tmp_path / "run", report__language=language)
+    for path in sorted(run.step_folder(step).rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    row = reported(run)
+    assert step in row["gaps"]
+    t = translator(language)
+    page, log = ((run.path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert 'class="missing"' in page and "> **! " in log
+    assert t("Nothing to show: this step has no finished result.") in page or step == "check"
+    assert row["indicators"]["training_completed"]["status"] == ("fail" if step == "train" else "pass")
+
+
+def test_a_run_without_any_result_is_reported_all_red(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", finished_run(tmp_path / "other").plan())
+    found = {name: row["status"] for name, row in reported(run)["indicators"].items()}
+    assert found.pop("ollama_loaded") == "skipped" and set(found.values()) == {"fail"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("check/check.json", "prepare/base.json", "train/summary.json", "train/quality.json", "fuse/proof.json"),
+        *("fuse/quality.json", "export/files.json", "export/quality.json", "chat/transcript.jsonl", "events.jsonl"),
+    ],
+)
+def test_a_damaged_file_never_breaks_the_report(finished: RunDirectory, name: str) -> None:
+    (finished.path / name).write_text('{"half": ', encoding="utf-8")
+    assert set(reported(finished)["indicators"]) == set(NAMES)
+
+
+# the documents
+
+HOSTILE = '<script>alert(1)</script> </blockquote> ````\n# not a heading | <img src=x onerror="x"> & 時間'
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and the text of the page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attributes if name in ("src", "href") or name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_what_the_model_says_cannot_get_loose(finished: RunDirectory) -> None:
+    edit_rows(finished.path / TRANSCRIPT, lambda rows: rows[0].update(answer=HOSTILE, question=HOSTILE))
+    reported(finished)
+    page = Page((finished.path / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags and page.text.count(HOSTILE) == 2
+    assert page.sources and all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    log = (finished.path / "report.md").read_text(encoding="utf-8")
+    assert f"`````text\n{HOSTILE}\n`````" in log
+    assert not any(line.startswith(("# not", "<script")) for line in log.replace(HOSTILE, "").splitlines())
+
+
+def test_hostile_names_cannot_break_a_table(finished: RunDirectory) -> None:
+    edit_json(finished.path / "prepare/base.json", lambda row: row.update(source="a|b\n<b>*c*</b>`"))
+    reported(finished)
+    log = (finished.path / "report.md").read_text(encoding="utf-8")
+    assert r"a\|b \<b\>\*c\*\</b\>\`" in log
+    assert "b" not in Page((finished.path / "report.html").read_text(encoding="utf-8")).tags
+
+
+def test_the_page_needs_nothing_else(finished: RunDirectory) -> None:
+    reported(finished)
+    html = (finished.path / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in html and "https://" not in html.replace("ollama.com", "")
+    assert "<link" not in html and "@import" not in html and "url(" not in html
+
+
+def test_markdown_links_figures_that_exist(finished: RunDirectory) -> None:
+    reported(finished)
+    log = (finished.path / "report.md").read_text(encoding="utf-8")
+    links = [part.split(")")[0] for part in log.split("](")[1:]]
+    assert len(links) >= 4 and all((finished.path / link).is_file() for link in links)
+
+
+def test_the_log_is_written_in_japanese(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", report__language="ja", search__enabled=True, schedule__enabled=True)
+    reported(run)
+    page = Page((run.path / "report.html").read_text(encoding="utf-8"))
+    for words in (
+        "成功指標",
+        "魂の注入トレーニング",
+        "潜伏期間",
+        "臨界転移",
+        "安定化",
+        "合格",
+        "ハイパーパラメータ最適化",
+    ):
+        assert words in page.text
+    assert "Success indicators" not in page.text
+
+
+def test_studies_are_reported_with_their_trials(tmp_path: Path) -> None:
+    row = reported(finished_run(tmp_path / "run", search__enabled=True, schedule__enabled=True))
+    assert row["studies"]["search"]["states"] == {"COMPLETE": 3, "PRUNED": 1, "FAIL": 1}
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "The memory was not enough for this trial." in page
+    assert (tmp_path / "run" / "report" / "search.svg").is_file()
+
+
+def test_every_sentence_has_its_translation() -> None:
+    table = json.loads((RESOURCES / "report" / "ja.json").read_text(encoding="utf-8"))
+    templates = templates_in_the_code()
+    assert len(templates) > 100 and [t for t in templates if t not in table] == []
+
+
+def templates_in_the_code() -> list[str]:
+    """First arguments of t(…) and phrase(…), and the values of the tables of titles."""
+    found: list[str] = []
+    for path in sorted(Path(report.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id="t" | "phrase"), args=[ast.Constant(value=str(text)), *_]):
+                    found.append(text)
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values)) if name.isupper():
+                    found += [v.value for v in values if isinstance(v, ast.Constant) and " " in str(v.value)]
+    return [text for text in found if "#" not in text]
+
+
+def test_figures_depend_on_nobodys_matplotlib_settings(finished: RunDirectory) -> None:
+    reported(finished)
+    before = {path.name: path.read_bytes() for path in (finished.path / "report").glob("*.svg")}
+    with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "svg.fonttype": "none"}):
+        mine = dict(matplotlib.rcParams)
+        reported(finished)
+        assert dict(matplotlib.rcParams) == mine
+    assert before and before == {path.name: path.read_bytes() for path in (finished.path / "report").glob("*.svg")}
+
+
+def test_without_a_japanese_font_figures_have_latin_labels(
+    finished: RunDirectory, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    from aegis_core.report import figures
+
+    monkeypatch.setattr(figures, "JAPANESE_FONTS", ())
+    edit_json(finished.plan_path, lambda plan: plan["report"].update(language="ja"))
+    reported(finished)
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_the_commands_repeat_the_plan(tmp_path: Path) -> None:
+    from aegis_core import plan as plans
+
+    row = reported(finished_run(tmp_path / "run", export__directory="D:/モデル 置場", lora__rank=8))
+    new = row["commands"][0]
+    assignments = [part.split('"')[0] for part in new.split('--set "')[1:]]
+    rebuilt = plans.changed(plans.Plan(), dict(map(plans.parsed, assignments)))
+    assert rebuilt.model_dump(mode="json") == row["plan"]
