@@ -79,6 +79,7 @@ def export_model(folder: Path, hidden: int = 256, **settings: object) -> Path:
         "num_key_value_heads": 2,
         "max_position_embeddings": 256,
         "initializer_range": 0.08,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0},
         "tie_word_embeddings": False,
     }
     LlamaForCausalLM(LlamaConfig(**{**defaults, **settings})).save_pretrained(folder)
@@ -293,7 +294,7 @@ def test_another_row_order_is_seen_by_the_file_check(exported, without_permutati
 
 def test_a_file_that_llama_cpp_computes_otherwise_gets_no_name(tmp_path, export_folder, without_permutation):
     run = export_run(tmp_path / "run", export_folder, **{"export.types": ("f16",)})
-    with pytest.raises(UserError, match="llama.cpp"):
+    with pytest.raises(UserError, match=r"llama\.cpp"):
         run_export(run)
     assert not list(run.step_folder("export").glob("*.gguf*"))
 

@@ -231,7 +231,8 @@ def _content(run: RunDirectory, source: Source) -> str:
     done = run.done("fuse")
     weights = {path.name: path.stat().st_size for path in sorted(source.folder.path.glob("*.safetensors"))}
     meta = source.metadata
-    header = [meta.name, meta.license, meta.soul.alpha, meta.soul.base_sha256, list(source.vocabulary.tokens)]
+    soul = [meta.soul.alpha, meta.soul.base_sha256] if meta.soul else []
+    header = [meta.name, meta.license, soul, list(source.vocabulary.tokens)]
     return sha256_of_json([done.digest if done else "", weights, header])
 
 
