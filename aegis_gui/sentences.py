@@ -45,7 +45,7 @@ def all_sentences() -> dict[str, str]:
         field = plan_field(name)
         for sentence in (field.label, field.help, *(OPTIONS.get(option, option) for option in field.options)):
             found.setdefault(sentence, "aegis_core/plan.py")
-    return {sentence: place for sentence, place in found.items() if any(map(str.isalpha, _bare(sentence)))}
+    return {sentence: place for sentence, place in found.items() if _is_language(sentence)}
 
 
 def sentences_of(path: Path) -> Iterator[str]:
@@ -114,5 +114,7 @@ def _constants(tree: ast.AST) -> dict[str, list[ast.expr]]:
     return found
 
 
-def _bare(sentence: str) -> str:
-    return "".join(literal for literal, *_ in Formatter().parse(sentence))
+def _is_language(sentence: str) -> bool:
+    """Not a bare number or sign, and not an identifier, which the window has a name of its own for."""
+    bare = "".join(literal for literal, *_ in Formatter().parse(sentence))
+    return any(map(str.isalpha, bare)) and not ("_" in bare and bare.isidentifier())
