@@ -100,7 +100,7 @@ class LlamaServer:
 
     def _started(self, path: Path) -> Any:
         try:
-            return xllamacpp.Server(self._parameters(path))
+            server = xllamacpp.Server(self._parameters(path))
         except RuntimeError as error:
             raise UserError(
                 "llama.cpp cannot load {path}: {problem}.",
@@ -108,6 +108,9 @@ class LlamaServer:
                 path=self.path,
                 problem=str(error).rstrip(".") or "it gives no reason",
             ) from error
+        # A server destroyed before its loop has begun waits for that loop for ever: make it answer once.
+        server.handle_metrics()
+        return server
 
     def _parameters(self, path: Path) -> Any:
         p = xllamacpp.CommonParams()
@@ -119,6 +122,7 @@ class LlamaServer:
         p.cpuparams.n_threads = p.cpuparams_batch.n_threads = self._n_threads
         p.verbosity = SILENT
         p.warmup = p.ui = p.endpoint_slots = p.fit_params = False
+        p.endpoint_metrics = True  # asked once, see _started
         p.cache_ram_mib = 0
         return p
 
