@@ -25,7 +25,7 @@ from . import text
 from . import theme as themes
 from .chat_message import Turn
 from .chat_session import ChatSession, Talk
-from .i18n import filled, mark, tr
+from .i18n import filled, mark, said, tr
 from .pages.step_page import failure_advice, failure_reason, label
 from .theme import Theme
 
@@ -221,7 +221,7 @@ class ChatView(QWidget):
             shape = "▲ " if end.reason in ("error", "lost") else ""
             parts.append(shape + tr(REASONS[end.reason]))
         if end.error:
-            parts.append(tr(end.error))
+            parts.append(said(end.error))
         return " · ".join(parts)
 
     def _show_state(self) -> None:

@@ -7,7 +7,7 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from . import theme as themes
-from .i18n import filled, mark, tr
+from .i18n import filled, mark, said, tr
 from .pages.step_page import label
 from .theme import Theme
 from .verdicts import ICONS, ROLES, WORDS
@@ -76,9 +76,9 @@ class Indicator(QWidget):
         self.word.style().unpolish(self.word)
         self.word.style().polish(self.word)
         measured, expected = str(self._row.get("measured", "")), str(self._row.get("expected", ""))
-        self.measured.setText(tr(measured) if measured else "")
-        self.expected.setText(filled("expected: {expected}", expected=tr(expected)) if expected else "")
-        self.problems.setText("\n".join(tr(str(problem)) for problem in self._row.get("problems", [])))
+        self.measured.setText(said(measured) if measured else "")
+        self.expected.setText(filled("expected: {expected}", expected=said(expected)) if expected else "")
+        self.problems.setText("\n".join(said(str(problem)) for problem in self._row.get("problems", [])))
         for line in (self.measured, self.expected, self.problems):
             line.setVisible(bool(line.text()))
         self.setAccessibleName(f"{self.claim.text()}: {self.word.text()}")

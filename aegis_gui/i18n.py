@@ -62,11 +62,15 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
 
 
 def catalogue(language: str) -> dict[str, str]:
-    """English sentence to sentence of that language; English needs none."""
-    path = RESOURCES / "translations" / f"{language}.json"
-    if language == "en" or not path.is_file():
-        return {}
-    sentences: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    """English sentence to sentence of that language; English needs none.
+
+    The run log's own table is known as well, for the figures that the report page quotes.
+    """
+    sentences: dict[str, str] = {}
+    for folder in ("report", "translations"):
+        path = RESOURCES / folder / f"{language}.json"
+        if language != "en" and path.is_file():
+            sentences |= json.loads(path.read_text(encoding="utf-8"))
     return sentences
 
 
