@@ -332,8 +332,8 @@ class Cockpit(QWidget):
         grid.addWidget(_framed(self.memory), 1, 0, 1, 4)
         grid.addWidget(_framed(self.rotation), 1, 4, 1, 4)
         grid.addWidget(samples, 1, 8, 1, 4)
-        grid.setRowStretch(0, 5)
-        grid.setRowStretch(1, 4)
+        grid.setRowStretch(0, 3)
+        grid.setRowStretch(1, 2)
         for column_index in range(12):
             grid.setColumnStretch(column_index, 1)
         page = QVBoxLayout(self)

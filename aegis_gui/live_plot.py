@@ -19,6 +19,7 @@ Colour = Callable[[Theme], str]
 AXIS_WIDTH = 46
 FOOT_PX = 20  # room under the data for the names of the phases
 MARGIN_PX = 6
+LABEL_PX = 14  # room above the highest reference line for its name
 
 
 @dataclass
@@ -198,7 +199,9 @@ class LivePlot(pg.PlotWidget):
     def fit(self) -> None:
         """Widen the y axis in generous strides where the data ask for it; never narrow it, never move while zoomed."""
         low, high = self.extent()
-        if not (math.isfinite(low) and math.isfinite(high)):
+        known = math.isfinite(low) and math.isfinite(high)
+        self.getAxis("left").setStyle(showValues=known)
+        if not known:
             return
         if low < self._low or high > self._high:
             self._low, self._high = self._widened(min(low, self._low), max(high, self._high))
@@ -277,7 +280,10 @@ class LivePlot(pg.PlotWidget):
     def _apply_range(self) -> None:
         """Leave room above the data for the legend and below it for the phases."""
         height = max(self.view.height(), 60.0)
-        head = min(self._legend.height() + MARGIN_PX, height * 0.4)
+        head = self._legend.height() + MARGIN_PX
+        if any(level.value is not None for level in self.levels):
+            head += LABEL_PX
+        head = min(head, height * 0.45)
         foot = FOOT_PX if self._bands else 4
         per_pixel = (self._high - self._low) / max(height - head - foot, 20.0)
         self.view.setYRange(self._low - foot * per_pixel, self._high + head * per_pixel, padding=0)
@@ -320,29 +326,29 @@ class LivePlot(pg.PlotWidget):
             label.setVisible(last - first > size.width() + 8)
             label.setPos((first + last - size.width()) / 2, height - size.height() - 3)
         for level in self.levels:
-            self._place_level(level, width, height)
+            self._place_level(level, width)
         for mark in self.marks:
             spot, size = self._pixel(mark.x, mark.y), mark.label.boundingRect()
             left = spot.x() - 8 - size.width()
             mark.label.setPos(left if left > 0 else spot.x() + 8, spot.y() - size.height())
             mark.label.setVisible(0 <= spot.x() <= width)
 
-    def _place_level(self, level: Level, width: float, height: float) -> None:
-        level.label.setVisible(level.value is not None)
-        level.line.setVisible(False)
-        if level.value is None:
+    def _place_level(self, level: Level, width: float) -> None:
+        """The line and, at its right end, its name; where it lies outside the view the legend tells of it."""
+        seen = level.value is not None and self._is_in_view(level.value)
+        level.label.setVisible(seen)
+        level.line.setVisible(seen)
+        if level.value is None or not seen:
             return
-        top = self._legend.height() + MARGIN_PX - 2
         y = self._pixel(0, level.value).y()
-        arrow = " ↑" if y < top else " ↓" if y > height else ""
-        if not arrow:
-            level.line.setLine(0, y, width, y)
-            level.line.show()
-        level.label.setText(level.text(level.value) + arrow)
+        level.line.setLine(0, y, width, y)
+        level.label.setText(level.text(level.value))
         size = level.label.boundingRect()
-        above, below = y - size.height() - 2, y + 2
-        at = min(max(y, top), height - size.height()) if arrow else above if above >= top else below
-        level.label.setPos(width - size.width() - 6, at)
+        level.label.setPos(width - size.width() - 6, y - size.height() - 1)
+
+    def _is_in_view(self, value: float) -> bool:
+        low, high = self.view.viewRange()[1]
+        return low <= value <= high
 
     def _pixel(self, x: float, y: float) -> QPointF:
         return self.view.mapFromView(QPointF(x, y))
@@ -362,11 +368,15 @@ class LivePlot(pg.PlotWidget):
             sign = "•" if curve.dots else "■" if curve.fill else "━" if curve.style is Qt.PenStyle.SolidLine else "┅"
             parts.append(
                 f'<span style="white-space:nowrap"><span style="color:{curve.colour(self.theme)}">{sign}</span>'
-                f'&nbsp;<span style="color:{muted}">{names[curve.name]}</span>'
+                f'&nbsp;<span style="color:{muted}">{_unbroken(names[curve.name])}</span>'
                 f'&nbsp;<span style="color:{self.theme.text}">{curve.read(value)}</span></span>'
             )
+        for level in self.levels:
+            if level.value is not None and math.isfinite(self._low) and not self._is_in_view(level.value):
+                arrow = "↑" if level.value > self._high else "↓"
+                parts.append(f'<span style="color:{muted}">{_unbroken(f"┅ {level.text(level.value)} {arrow}")}</span>')
         if note := self.note():
-            parts.append(f'<span style="color:{muted}; white-space:nowrap">{note}</span>')
+            parts.append(f'<span style="color:{muted}">{_unbroken(note)}</span>')
         self._legend.setText("&nbsp; ".join(parts))
         self._lay_legend()
 
@@ -425,6 +435,11 @@ def link(plots: list[LivePlot]) -> None:
 def phase_word(phase: str) -> str:
     """latent, critical, settled in the user's language; other words as they are."""
     return {"latent": tr("latent"), "critical": tr("critical transition"), "settled": tr("settled")}.get(phase, phase)
+
+
+def _unbroken(name: str) -> str:
+    """The name in one piece: Japanese would otherwise be broken between any two characters."""
+    return "\u2060".join(name.replace(" ", "\u00a0"))
 
 
 def band_colour(theme: Theme, phase: str) -> str:

@@ -264,7 +264,7 @@ class RotationPlot(LivePlot):
         return {"angle": tr("rms angle")}
 
     def note(self) -> str:
-        return "" if self._error is None else f"|RᵀR−I|&nbsp;{self._error:.0e}"
+        return "" if self._error is None else f"|RᵀR−I| {self._error:.0e}"
 
     def set_orthogonality_error(self, error: float | None) -> None:
         self._error = error

@@ -220,10 +220,12 @@ def test_chance_level_waits_at_the_edge_and_comes_into_view_with_a_destroyed_mod
         plot.add_loss(step, 3.2)
     plot.refresh()
     chance = plot.levels[1]
-    assert chance.label.isVisible() and chance.label.text().endswith("↑") and not chance.line.isVisible()
+    assert not chance.line.isVisible()
+    assert "10.800" in plain(plot._legend) and "↑" in plain(plot._legend)
     plot.add_loss(20, 11.5)
     plot.refresh()
-    assert chance.line.isVisible() and not chance.label.text().endswith("↑")
+    assert chance.line.isVisible() and chance.label.isVisible()
+    assert "↑" not in plain(plot._legend)
 
 
 def test_the_planned_alpha_gives_way_to_the_real_one(qtbot: QtBot, plan: plans.Plan) -> None:

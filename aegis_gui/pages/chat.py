@@ -1,6 +1,7 @@
 """Step 8 on screen: a conversation with the model, and the physics questions with their verdicts."""
 
 from PySide6.QtCore import QCoreApplication, QTimer
+from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import QScrollArea, QWidget
 
 from aegis_core.events import Event, Progress, StepFinished, StepStarted, Token, Verdict
@@ -65,6 +66,11 @@ class ChatPage(StepPage):
     def shut_down(self) -> None:
         """No chat child and no thread is left when this returns."""
         self.session.shut_down()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """The window closes its pages before it goes."""
+        self.shut_down()
+        super().closeEvent(event)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
