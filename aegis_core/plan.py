@@ -219,6 +219,8 @@ def demo_plan() -> Plan:
             "train.evaluate_steps": 20,
             "chat.questions": "en",
             "chat.model_name": "aegis-demo",
+            "chat.n_questions": 6,
+            "chat.temperature": 0.2,  # what the authors of this small model recommend
         },
     )
 
