@@ -195,7 +195,7 @@ def _write_fuse(run: RunDirectory) -> None:
     proof = {
         "max_abs_logit_diff": 2.1e-5, "loss_difference": 3e-7, "top1_agreement": 1.0, "head_difference": 1.1e-6,
         "dtype": "float32", "computed_in": "float32", "n_tokens": 1234, "n_positions": 1280, "limits": limits,
-        "passed": True, "folder": str(folder / "model"),
+        "passed": True, "folder": "fuse/model",
     }  # fmt: skip
     write_json(folder / "proof.json", proof)
     write_json(folder / "quality.json", {"gated": quality(2.95), "fused": quality(2.9500003)})

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,10 +30,16 @@ from aegis_core.context import StepContext
 from aegis_core.events import Event, StepFinished, Verdict
 from aegis_core.fusion import proof
 from aegis_core.pipeline import BY_ID, run_steps
-from aegis_core.plan import GOLDEN_RATIO
+from aegis_core.plan import GOLDEN_RATIO, Plan
+from aegis_core.report import html, markdown
 from aegis_core.report import indicators as report_indicators
+from aegis_core.report.evidence import Evidence
+from aegis_core.report.facts import metrics, telemetry
+from aegis_core.report.figures import draw
 from aegis_core.report.indicators import indicators
-from aegis_core.report.phrases import translator
+from aegis_core.report.phrases import STEP_TITLES, translator
+from aegis_core.report.record import gather
+from aegis_core.report.sections import compose
 from aegis_core.resources import RESOURCES
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.steps import report as report_step
@@ -43,9 +50,31 @@ NAMES = (
 )
 
 
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return finished_run(tmp_path_factory.mktemp("finished") / "run")
+
+
 @pytest.fixture
-def finished(tmp_path: Path) -> RunDirectory:
-    return finished_run(tmp_path / "ri tual 日本語")
+def finished(finished_once: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """A copy of its own for every test, in an awkward folder."""
+    run = RunDirectory(tmp_path / "ri tual 日本語")
+    shutil.copytree(finished_once.path, run.path)
+    return run
+
+
+@pytest.fixture(scope="session")
+def reported_once(finished_once: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A finished run with its report, for tests that only look at it."""
+    run = RunDirectory(tmp_path_factory.mktemp("reported") / "run")
+    shutil.copytree(finished_once.path, run.path)
+    reported(run)
+    return run
+
+
+def recorded(run: RunDirectory) -> dict[str, Any]:
+    """What report.json would hold, without drawing anything."""
+    return gather(run, run.plan()).row
 
 
 def reported(run: RunDirectory) -> dict[str, Any]:
@@ -276,34 +305,42 @@ def test_a_claim_about_ollama_without_a_server_is_never_a_pass(finished: RunDire
 )
 def test_quality_verdicts_turn_red(finished: RunDirectory, name: str, file: str, stage: str, loss: float) -> None:
     edit_json(finished.path / file, lambda row: row[stage].update(loss=loss))
-    assert reported(finished)["quality_checks"][name]["status"] == "fail"
+    assert recorded(finished)["quality_checks"][name]["status"] == "fail"
 
 
 def test_stages_measured_on_other_tokens_are_not_comparable(finished: RunDirectory) -> None:
     edit_json(finished.path / "fuse/quality.json", lambda row: row["gated"].update(n_tokens=99))
-    assert reported(finished)["quality_checks"]["same_tokens"]["status"] == "fail"
+    assert recorded(finished)["quality_checks"]["same_tokens"]["status"] == "fail"
 
 
 # gaps
 
 
 @pytest.mark.parametrize("step", ["check", "prepare", "train", "fuse", "export", "chat"])
-@pytest.mark.parametrize("language", ["en", "ja"])
-def test_a_missing_step_is_a_visible_gap(tmp_path: Path, step: str, language: str) -> None:
-    run = finished_run(tmp_path / "run", report__language=language)
-    for path in sorted(run.step_folder(step).rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    row = reported(run)
-    assert step in row["gaps"]
-    t = translator(language)
-    page, log = ((run.path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    assert 'class="missing"' in page and "> **! " in log
-    assert t("Nothing to show: this step has no finished result.") in page or step == "check"
-    assert row["indicators"]["training_completed"]["status"] == ("fail" if step == "train" else "pass")
+def test_a_missing_step_is_a_visible_gap(finished: RunDirectory, step: str) -> None:
+    shutil.rmtree(finished.step_folder(step))
+    record = gather(finished, finished.plan())
+    assert step in record.row["gaps"]
+    for language in ("en", "ja"):
+        t = translator(language)
+        document = compose(record, t)
+        sentence = t("This step has no finished result: {title}.", title=t(STEP_TITLES[step]))
+        assert sentence in Page(html.render(document, {})).text
+        assert f"> **! {sentence}**" in markdown.render(document, {})
+    assert record.row["indicators"]["training_completed"]["status"] == ("fail" if step == "train" else "pass")
+
+
+def test_a_result_that_no_longer_fits_is_named(finished: RunDirectory) -> None:
+    edit_json(finished.plan_path, lambda plan: plan["export"].update(types=["f16"]))
+    record = gather(finished, finished.plan())
+    assert record.row["steps"]["export"] == "stale" and record.row["steps"]["train"] == "done"
+    assert "The result of this step no longer fits: GGUF conversion." in html.render(
+        compose(record, translator("en")), {}
+    )
 
 
 def test_a_run_without_any_result_is_reported_all_red(tmp_path: Path) -> None:
-    run = RunDirectory.create(tmp_path / "run", finished_run(tmp_path / "other").plan())
+    run = RunDirectory.create(tmp_path / "run", Plan())
     found = {name: row["status"] for name, row in reported(run)["indicators"].items()}
     assert found.pop("ollama_loaded") == "skipped" and set(found.values()) == {"fail"}
 
@@ -317,7 +354,12 @@ def test_a_run_without_any_result_is_reported_all_red(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_never_breaks_the_report(finished: RunDirectory, name: str) -> None:
     (finished.path / name).write_text('{"half": ', encoding="utf-8")
-    assert set(reported(finished)["indicators"]) == set(NAMES)
+    record = gather(finished, finished.plan())
+    assert set(record.row["indicators"]) == set(NAMES)
+    assert html.render(compose(record, translator("ja")), {})
+    json.dumps(record.row, allow_nan=False)
+    if name in ("train/summary.json", "train/quality.json", "events.jsonl"):
+        assert "alpha" in draw(record.row, metrics(Evidence(finished)), telemetry(Evidence(finished)), "en")
 
 
 # the documents
@@ -328,12 +370,12 @@ HOSTILE = '<script>alert(1)</script> </blockquote> ````\n# not a heading | <img 
 class Page(HTMLParser):
     """Collects tags, attributes and the text of the page."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.sources: list[str] = []
         self.text = ""
-        self.feed(html)
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -356,24 +398,21 @@ def test_what_the_model_says_cannot_get_loose(finished: RunDirectory) -> None:
 
 def test_hostile_names_cannot_break_a_table(finished: RunDirectory) -> None:
     edit_json(finished.path / "prepare/base.json", lambda row: row.update(source="a|b\n<b>*c*</b>`"))
-    reported(finished)
-    log = (finished.path / "report.md").read_text(encoding="utf-8")
+    document = compose(gather(finished, finished.plan()), translator("en"))
+    log = markdown.render(document, {})
     assert r"a\|b \<b\>\*c\*\</b\>\`" in log
-    assert "b" not in Page((finished.path / "report.html").read_text(encoding="utf-8")).tags
+    assert "b" not in Page(html.render(document, {})).tags
 
 
-def test_the_page_needs_nothing_else(finished: RunDirectory) -> None:
-    reported(finished)
-    html = (finished.path / "report.html").read_text(encoding="utf-8")
-    assert "http://" not in html and "https://" not in html.replace("ollama.com", "")
-    assert "<link" not in html and "@import" not in html and "url(" not in html
+def test_the_page_needs_nothing_else(reported_once: RunDirectory) -> None:
+    page = (reported_once.path / "report.html").read_text(encoding="utf-8")
+    assert not any(foreign in page for foreign in ("http://", "https://", "<link", "<script", "@import", "url("))
 
 
-def test_markdown_links_figures_that_exist(finished: RunDirectory) -> None:
-    reported(finished)
-    log = (finished.path / "report.md").read_text(encoding="utf-8")
+def test_markdown_links_figures_that_exist(reported_once: RunDirectory) -> None:
+    log = (reported_once.path / "report.md").read_text(encoding="utf-8")
     links = [part.split(")")[0] for part in log.split("](")[1:]]
-    assert len(links) >= 4 and all((finished.path / link).is_file() for link in links)
+    assert len(links) >= 4 and all((reported_once.path / link).is_file() for link in links)
 
 
 def test_the_log_is_written_in_japanese(tmp_path: Path) -> None:
@@ -421,13 +460,13 @@ def templates_in_the_code() -> list[str]:
 
 
 def test_figures_depend_on_nobodys_matplotlib_settings(finished: RunDirectory) -> None:
-    reported(finished)
-    before = {path.name: path.read_bytes() for path in (finished.path / "report").glob("*.svg")}
+    evidence, row = Evidence(finished), recorded(finished)
+    before = draw(row, metrics(evidence), telemetry(evidence), "en")
     with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "svg.fonttype": "none"}):
         mine = dict(matplotlib.rcParams)
-        reported(finished)
+        again = draw(row, metrics(evidence), telemetry(evidence), "en")
         assert dict(matplotlib.rcParams) == mine
-    assert before and before == {path.name: path.read_bytes() for path in (finished.path / "report").glob("*.svg")}
+    assert {"loss", "alpha", "quality", "memory"} <= set(before) and before == again
 
 
 def test_without_a_japanese_font_figures_have_latin_labels(
@@ -436,15 +475,15 @@ def test_without_a_japanese_font_figures_have_latin_labels(
     from aegis_core.report import figures
 
     monkeypatch.setattr(figures, "JAPANESE_FONTS", ())
-    edit_json(finished.plan_path, lambda plan: plan["report"].update(language="ja"))
-    reported(finished)
+    evidence, row = Evidence(finished), recorded(finished)
+    assert draw(row, metrics(evidence), telemetry(evidence), "ja")
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
 def test_the_commands_repeat_the_plan(tmp_path: Path) -> None:
     from aegis_core import plan as plans
 
-    row = reported(finished_run(tmp_path / "run", export__directory="D:/モデル 置場", lora__rank=8))
+    row = recorded(finished_run(tmp_path / "run", export__directory="D:/モデル 置場", lora__rank=8))
     new = row["commands"][0]
     assignments = [part.split('"')[0] for part in new.split('--set "')[1:]]
     rebuilt = plans.changed(plans.Plan(), dict(map(plans.parsed, assignments)))

@@ -29,11 +29,11 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
         blocks.append(Text(t("{title}: {sampler}, seed {seed}; {states}.", title=title, sampler=study["sampler"],
                              seed=study["seed"], states=states)))  # fmt: skip
         blocks.append(Picture(step, t("Values of the trials and the best so far")))
-        if study["best"]:
-            changes = [(name, plain(value)) for name, value in study["best"]["changes"].items()]
-            taken = t("taken into the plan") if study["applied"] else t("not taken into the plan")
-            blocks.append(Text(t("Best value {value}; {taken}.", value=number(study["best"]["value"]), taken=taken)))
-            blocks.append(Table((t("setting"), t("best")), tuple(changes)))
+        if best := study["best"]:
+            planned = flat(row["plan"])
+            changes = [(name, plain(value), plain(planned.get(name))) for name, value in best["changes"].items()]
+            blocks.append(Text(t("Best value: {value}", value=number(best["value"]))))
+            blocks.append(Table((t("setting"), t("best"), t("in the plan")), tuple(changes)))
         trials = [
             (
                 str(trial["number"]),

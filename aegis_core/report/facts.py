@@ -114,8 +114,7 @@ def _study(evidence: Evidence, plan: Plan, step: str) -> dict[str, Any] | None:
     by_state = {state: sum(t["state"] == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
     best = optional_json(evidence, step, "best.json", dict)
     seed = plans.get(plan, f"{step}.seed")
-    applied = plans.get(plan, f"{step}.apply")
-    return {"sampler": "TPE", "seed": seed, "states": by_state, "best": best, "applied": applied, "trials": trials}
+    return {"sampler": "TPE", "seed": seed, "states": by_state, "best": best, "trials": trials}
 
 
 def recorded_files(evidence: Evidence) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .phrases import STEP_TITLES, Translate, translator
 
@@ -93,11 +94,13 @@ def _svg(paint: Callable[[Figure], bool]) -> str:
 
 
 def _loss(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> bool:
+    """The loss where it is, and above it, at its own height, the line that chance would draw."""
     if not metrics:
         return False
-    axes = figure.add_subplot()
-    _phase_bands(axes, row, t)
+    chance = row["training"]["chance_loss"]
     steps, losses = [r["step"] for r in metrics], [r["loss"] for r in metrics]
+    axes = _above_a_gap(figure, chance, max(losses), t) if chance else figure.add_subplot()
+    axes.margins(y=0.14)
     n_smooth = max(len(losses) // 20, 3)
     axes.plot(*_thin(steps, losses), color=LOSS, alpha=0.3, linewidth=0.9, label=t("loss"))
     axes.plot(*_thin(steps, smoothed(losses, n_smooth)), color=LOSS, label=t("smoothed over {n} steps", n=n_smooth))
@@ -106,18 +109,37 @@ def _loss(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> b
         axes.plot(*zip(*held_out, strict=True), "o", color=HELD_OUT, markersize=5, label=t("held-out loss"))
     if base := row["quality"].get("base"):
         axes.axhline(base["loss"], color=HELD_OUT, linestyle="--", linewidth=1, label=t("base model, held out"))
-    if chance := row["training"]["chance_loss"]:
-        axes.axhline(chance, color=CONTROL, linestyle=":", linewidth=1.2, label=t("chance, ln V"))
-    axes.set(title=t("Loss"), xlabel=t("step"), ylabel=t("nats per token"))
-    _legend(axes)
+    axes.set(xlabel=t("step"), ylabel=t("nats per token"))
+    _phase_bands(axes, row, t)
+    axes.legend(loc="upper right", ncols=2)
+    figure.axes[0].set_title(t("Loss"))
     return True
+
+
+def _above_a_gap(figure: Figure, chance: float, top: float, t: Translate) -> Axes:
+    """Axes for the curves, with the chance line in them, or in a strip above where it would press them flat."""
+    line: dict[str, Any] = {"color": CONTROL, "linestyle": ":", "linewidth": 1.2, "label": t("chance, ln V")}
+    if chance < 1.5 * top:
+        axes = figure.add_subplot()
+        axes.axhline(chance, **line)
+        return axes
+    strip, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 8))
+    strip.axhline(chance, **line)
+    strip.annotate(
+        f"{t('chance, ln V')} = {chance:.2f}", (0, chance), xycoords=("axes fraction", "data"), xytext=(6, 3),
+        textcoords="offset points", fontsize=9, color=CONTROL,
+    )  # fmt: skip
+    strip.set(yticks=[chance], yticklabels=[f"{chance:.1f}"], ylim=(chance - 1, chance + 2))
+    strip.spines["bottom"].set_visible(False)
+    strip.tick_params(bottom=False, labelbottom=False)
+    return axes
 
 
 def _alpha(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> bool:
     if not metrics:
         return False
     axes = figure.add_subplot()
-    _phase_bands(axes, row, t)
+    axes.margins(y=0.14)
     steps = [r["step"] for r in metrics]
     axes.plot(*_thin(steps, [r["alpha"] for r in metrics]), color=ALPHA, linewidth=2, label="α")
     by_step = {r["step"]: r["alpha"] for r in metrics}
@@ -127,6 +149,7 @@ def _alpha(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> 
         if step in by_step:
             axes.plot([step], [by_step[step]], marker, color=ALPHA, markeredgecolor="white", markersize=8, label=label)
     axes.set(title=t("Alpha and gate"), xlabel=t("step"), ylabel="α")
+    _phase_bands(axes, row, t)
     gate = axes.twinx()
     gate.spines["right"].set_visible(True)
     gate.plot(*_thin(steps, [r.get("gate", float("nan")) for r in metrics]), color=CONTROL, label=t("gate, σ(α)"))
@@ -182,7 +205,7 @@ def _memory(figure: Figure, readings: Rows, t: Translate) -> bool:
                 rotation=90,
                 va="top",
             )
-    axes.set(title=t("Memory"), xlabel=t("minutes at work"), ylabel="GB", ylim=(0, None))
+    axes.set(title=t("Memory"), xlabel=t("minutes at work"), ylabel="GB", ylim=(0, 1.4 * axes.get_ylim()[1]))
     axes.legend(loc="lower right")
     return True
 
@@ -201,6 +224,7 @@ def _study(
     axes.set(
         title=t("Trials of the study"), xlabel=t("trial"), ylabel=t("held-out loss") if better is min else t("score")
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
     return True
 
@@ -222,10 +246,6 @@ def _phase_bands(axes: Axes, row: dict[str, Any], t: Translate) -> None:
     bands = row["training"]["phases"]
     if bands:
         axes.set_xlim(bands[0]["first_step"] - 0.5, bands[-1]["last_step"] + 0.5)
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="upper right", ncols=2)
 
 
 def _thin(x: list[Any], y: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -15,7 +15,7 @@ STEP_TITLES = {
     "train": "Soul injection",
     "fuse": "Soul fusion",
     "export": "GGUF conversion",
-    "chat": "Chat test",
+    "chat": "Ollama test",
     "report": "Run log",
 }
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..freshness import State
 from . import background
 from .document import Answer, Block, Cell, Document, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
 from .findings import Finding
 from .phrases import STEP_TITLES, Translate
 from .record import Record
-from .wording import count, number, size
+from .wording import count, decimals, number, size
 
 INDICATOR_TITLES = {
     "training_completed": "Training completed all its steps",
@@ -28,6 +29,8 @@ QUALITY_TITLES = {
     "below_chance": "Gated model better than chance",
     "same_tokens": "Stages comparable",
 }
+
+BACKENDS = {"embedded": "the built-in llama.cpp", "ollama": "Ollama"}
 
 
 def compose(record: Record, t: Translate) -> Document:
@@ -59,12 +62,14 @@ def _version(row: dict[str, Any]) -> str:
 
 def _indicators(record: Record, t: Translate) -> Section:
     blocks: list[Block] = [_verdicts(record.indicators, INDICATOR_TITLES, t)]
-    blocks += [
-        Missing(
-            t("The step “{title}” has no finished result; what it would have measured is missing here.", title=title)
+    for step in record.row["gaps"]:
+        stale = record.row["steps"][step] == State.STALE
+        text = (
+            t("The result of this step no longer fits: {title}.", title=t(STEP_TITLES[step]))
+            if stale
+            else t("This step has no finished result: {title}.", title=t(STEP_TITLES[step]))
         )
-        for title in (t(STEP_TITLES[step]) for step in record.row["gaps"])
-    ]
+        blocks.append(Missing(text))
     return Section(t("Success indicators"), tuple(blocks))
 
 
@@ -82,9 +87,9 @@ def _quality(record: Record, t: Translate) -> Section:
     rows: list[tuple[Cell, ...]] = [
         (
             t(name),
-            number(q.get("loss")),
+            decimals(q.get("loss")),
             number(q.get("perplexity")),
-            number(q.get("standard_error")),
+            decimals(q.get("standard_error")),
             str(q.get("n_tokens")),
         )
         for name, q in stages.items()
@@ -203,8 +208,9 @@ def _chat(row: dict[str, Any], t: Translate) -> Section:
     answers = row["chat"]["answers"]
     if not answers:
         return gap(t(STEP_TITLES["chat"]), t)
+    backend = t(BACKENDS.get(row["chat"]["backend"], "–"))
     blocks: list[Block] = [
-        Text(t("Answered by {model} through {backend}.", model=row["chat"]["model"], backend=row["chat"]["backend"]))
+        Text(t("Answered by {model} through {backend}.", model=row["chat"]["model"], backend=backend))
     ]
     for answer in answers:
         verdict = answer["verdict"]

@@ -10,6 +10,11 @@ def number(value: Any) -> str:
     return f"{value:.5g}"
 
 
+def decimals(value: Any) -> str:
+    """Four decimals, so that losses can be compared down a column."""
+    return f"{value:.4f}" if isinstance(value, int | float) else "–"
+
+
 def count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "–"
 
