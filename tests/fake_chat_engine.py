@@ -31,7 +31,7 @@ def listen() -> None:
         else:
             break
     asked.put(None)
-    time.sleep(5)
+    time.sleep(20)  # longer than anybody wants to wait
     os._exit(1)
 
 

@@ -210,8 +210,10 @@ def test_the_end_of_the_program_leaves_no_child(page: ChatPage, qtbot: QtBot) ->
     worker = page.session._worker
     assert worker is not None
     child = worker.child
+    started = time.monotonic()
     page.shut_down()
     assert not child.running
+    assert time.monotonic() - started < 12, "a child that does not listen is ended"
 
 
 def test_the_window_knows_the_sentence_by_which_the_child_says_it_is_ready() -> None:

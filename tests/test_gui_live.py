@@ -190,6 +190,9 @@ def test_what_is_zoomed_stays_where_it_is_until_the_whole_run_is_asked_for(cockp
             cockpit.on_event(event)
     settled(qtbot, cockpit)
     assert [plot.view.viewRange()[0] for plot in cockpit.plots] == [[10, 20]] * 4
+    loss.set_span(300)
+    assert loss.view.viewRange()[0] == [10, 20]
+    loss.set_span(200)
     loss.view_reset.emit()
     loss.reset_view()
     assert all(plot.view.viewRange()[0][1] > 199 for plot in cockpit.plots)
