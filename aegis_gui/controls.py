@@ -11,7 +11,7 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
-    QPushButton,
+    QToolButton,
     QWidget,
 )
 
@@ -19,8 +19,9 @@ from . import text
 from . import theme as themes
 from .i18n import filled, tr
 from .plan_fields import FILES, FOLDERS, OPTIONS, SUGGESTIONS, PlanField
+from .theme import Theme
 
-WIDTH, UNIT_WIDTH, GAP = 240, 108, 12
+WIDTH, UNIT_WIDTH, GAP = 232, 100, 12
 WIDE = WIDTH + GAP + UNIT_WIDTH
 
 
@@ -49,6 +50,9 @@ class Control(QWidget):
 
     def retranslate(self) -> None:
         """Texts of options and buttons."""
+
+    def set_theme(self, theme: Theme) -> None:
+        """Icons in the theme's colours."""
 
     def set_name(self, name: str, description: str) -> None:
         """What a screen reader says."""
@@ -218,13 +222,17 @@ class Place(Line):
 
     def __init__(self, field: PlanField) -> None:
         super().__init__(field)
-        self.button = QPushButton()
-        self.button.setProperty("role", "quiet")
+        self.button = QToolButton()
         self.button.clicked.connect(self._choose)
         self.row.addWidget(self.button)
+        self.set_theme(themes.LIGHT)
+
+    def set_theme(self, theme: Theme) -> None:
+        self.button.setIcon(themes.icon("folder", theme.text))
 
     def retranslate(self) -> None:
-        self.button.setText(tr("Choose…"))
+        self.button.setToolTip(tr("Choose…"))
+        self.button.setAccessibleName(tr("Choose…"))
 
     def _line(self) -> QLineEdit:
         if self.field.name not in SUGGESTIONS:

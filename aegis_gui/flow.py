@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from aegis_core.pipeline import BY_ID, STEPS, State
+from aegis_core.freshness import BY_ID, STEPS, State
 
 HOME = "home"
 PAGES: tuple[str, ...] = (HOME, *(step.id for step in STEPS))

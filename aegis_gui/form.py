@@ -17,7 +17,7 @@ from .plan_fields import UNITS, PlanField, default, plan_field
 from .state import AppState
 from .theme import Theme
 
-LABEL_WIDTH = 176
+LABEL_WIDTH = 160
 
 
 class Form(QWidget):
@@ -90,6 +90,7 @@ class Form(QWidget):
     def set_theme(self, theme: Theme) -> None:
         for row in self.rows.values():
             row.reset.setIcon(themes.icon("reset", theme.secondary))
+            row.control.set_theme(theme)
         self._show_fold(theme)
 
     def retranslate(self) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import localtime, strftime
 
-from aegis_core import pipeline
+from aegis_core import freshness
 from aegis_core.failures import UserError
-from aegis_core.pipeline import State
+from aegis_core.freshness import State
 from aegis_core.run_directory import RunDirectory, read_json
 
 
@@ -38,7 +38,7 @@ def run_card(path: Path) -> RunCard:
     changed_at = max(p.stat().st_mtime for p in (run.plan_path, run.events_path) if p.is_file())
     try:
         plan = run.plan()
-        states = pipeline.states(run, plan)
+        states = freshness.states(run, plan)
     except UserError as error:
         return RunCard(path, changed_at=changed_at, problem=error)
     counted = [state for state in states.values() if state is not State.DISABLED]

@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from aegis_core import events, pipeline
+from aegis_core import events, freshness
 from aegis_core import plan as plans
 from aegis_core.events import Event, StepCancelled, StepFailed
 from aegis_core.failures import UserError
@@ -43,7 +43,7 @@ class AppState(QObject):
         """Open an existing run; UserError if there is none or its plan is not readable."""
         run = RunDirectory.open(path)
         plan = run.plan()
-        pipeline.states(run, plan)
+        freshness.states(run, plan)
         self.run, self.plan = run, plan
         self.view = past(run)
         self._running, self._paused, self.busy = "", False, False
@@ -109,7 +109,7 @@ class AppState(QObject):
 
     def refresh(self) -> None:
         """Read every step's state from the files again."""
-        found = pipeline.states(self.run, self.plan) if self.run else {}
+        found = freshness.states(self.run, self.plan) if self.run else {}
         self.flow = Flow(found, self._running, self._paused, self.busy, self._ended())
         self.flow_changed.emit()
 

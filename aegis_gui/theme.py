@@ -221,6 +221,7 @@ class Appearance(QObject):
         self.choice = choice
         system = DARK if QGuiApplication.styleHints().colorScheme() == Qt.ColorScheme.Dark else LIGHT
         self.theme = THEMES.get(choice, system)
+        self._app.setStyleSheet("")  # replacing one sheet by another at once takes ten times as long
         self._app.setFont(font())
         self._app.setPalette(palette(self.theme))
         self._app.setStyleSheet(stylesheet(self.theme))

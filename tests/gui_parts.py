@@ -1,4 +1,4 @@
-"""What the window's tests share: a window of its own with its own preferences, and a look at a run that really happened.
+"""What the window's tests share: a window of its own with its own preferences, and a run that really happened.
 
 tests/data/ritual holds events.jsonl and the small result files of a real demo ritual (80 steps), its weights left out.
 """
@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from PySide6.QtCore import QCoreApplication, QEvent
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
 
-from aegis_core import events, pipeline
+from aegis_core import events, freshness
 from aegis_core.plan import Plan, demo_plan
 from aegis_core.run_directory import RunDirectory
 from aegis_gui.app import build
@@ -31,21 +32,23 @@ def open_window(app: QApplication) -> Iterator[Window]:
     finally:
         window.shut_down()
         window.close()
-        window.deleteLater()
-        app.processEvents()
+        for leftover in (window, window.language, window.appearance):
+            leftover.deleteLater()
+        app.setStyleSheet("")
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def recorded_run(path: Path, plan: Plan | None = None, last: str = "report") -> RunDirectory:
     """The recorded ritual as a run at `path`, done up to the step `last`."""
     plan = plan or demo_plan()
     run = RunDirectory.create(path, plan)
-    steps = [step.id for step in pipeline.STEPS]
+    steps = [step.id for step in freshness.STEPS]
     kept = steps[: steps.index(last) + 1]
     with run.events_path.open("w", encoding="utf-8") as file:
         for event in recorded_events():
             if event.stage in kept:
                 file.write(events.encode(event) + "\n")
-    for step in pipeline.STEPS[: len(kept)]:
+    for step in freshness.STEPS[: len(kept)]:
         if not (step.optional and not getattr(plan, step.id).enabled):
             mark_done(run, plan, step.id)
     return run
@@ -57,9 +60,9 @@ def mark_done(run: RunDirectory, plan: Plan, step: str) -> None:
     if (RITUAL / step).is_dir():
         shutil.copytree(RITUAL / step, folder, dirs_exist_ok=True)
     folder.mkdir(exist_ok=True)
-    by_id = pipeline.BY_ID[step]
-    digests = {name: done.digest for name in by_id.inputs if (done := run.done(name))}
-    run.write_done(step, pipeline.settings_digest(plan, by_id), digests, [], 12.0)
+    by_id = freshness.BY_ID[step]
+    digests = freshness.input_digests(run, plan, by_id)
+    run.write_done(step, freshness.settings_of(plan, by_id), digests, [], 12.0)
 
 
 def recorded_events(stage: str = "") -> list[events.Event]:
@@ -74,7 +77,8 @@ def stamped(event: events.Event, stage: str) -> events.Event:
 
 
 def texts(widget: QWidget) -> str:
-    """All that the visible labels say."""
+    """All that the visible labels say, once what was just drawn is on screen."""
+    QApplication.processEvents()
     return "\n".join(label.text() for label in widget.findChildren(QLabel) if label.isVisibleTo(widget))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aegis_core.pipeline import State
+from aegis_core.freshness import State
 from aegis_gui.flow import HOME, PAGES, Action, Do, Flow, Status
 
 FRESH = {

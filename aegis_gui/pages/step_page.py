@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from aegis_core import freshness
 from aegis_core.events import Event, Progress, StepFailed, StepFinished, StepStarted
 
 from .. import text
@@ -21,6 +22,7 @@ from .. import theme as themes
 from ..flow import Status
 from ..form import Form
 from ..i18n import filled, mark, said, tr
+from ..plan_fields import all_names, plan_field
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
@@ -155,13 +157,24 @@ class StepPage(QWidget):
 
     def _notice(self, status: Status) -> str:
         if status is Status.STALE:
-            return tr("This result is outdated: a setting or an earlier step changed since. Run it again.")
+            changed = self._changed()
+            if changed:
+                return filled("This result is outdated, because this changed: {what}. Run it again.", what=changed)
+            return tr("This result is outdated, because an earlier step is. Run it again.")
         if status is Status.WAITING:
             needed = self.state.flow.blocking(self.step)
             return filled("This step comes after “{step}”.", step=tr(text.STEP_TITLES[needed])) if needed else ""
         if status is Status.CANCELLED:
             return tr("Stopped. What was finished is kept; it goes on from there.")
         return ""
+
+    def _changed(self) -> str:
+        """What no longer fits this step's result, in the words of forms and rail."""
+        if self.state.run is None:
+            return ""
+        names = freshness.why_stale(self.state.run, self.state.plan, freshness.BY_ID[self.step])
+        settings = {name: plan_field(name).label for name in names if name in all_names()}
+        return ", ".join(tr(settings.get(name) or text.STEP_TITLES.get(name) or name) for name in names[:4])
 
     def _note_pace(self, event: Progress) -> None:
         if self._pace and event.done < self._pace[-1][1]:
