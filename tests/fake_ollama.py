@@ -33,8 +33,8 @@ class Model:
 class FakeOllama:
     """`answer` gives the pieces of an answer to the messages; `count` the tokens of a rendered prompt.
 
-    faults maps a path's last word (chat, create, blobs, version) to one of: slow, 500, error line, cut, malformed,
-    silent; "show": "swapped" returns another template than was sent.
+    faults maps a path's last word (chat, create, blobs, version) to one of: slow, 500, error line, cut, ends early,
+    malformed, silent; "show": "swapped" returns another template than was sent.
     """
 
     answer: Callable[[list[Row]], list[str]] = lambda messages: ["It ", "depends."]
@@ -253,5 +253,6 @@ def _spoiled(lines: list[str], fault: str) -> Iterator[str | None]:
     }
     if fault in spoilt:
         yield spoilt[fault]
+    if fault in spoilt or fault == "ends early":
         return
     yield from lines[1:]

@@ -162,6 +162,7 @@ def test_a_template_that_the_server_swapped_is_noticed(
         ("error line", "an error was encountered"),
         ("malformed", "broken line"),
         ("cut", "failed"),
+        ("ends early", "before the model was made"),
         ("500", "missing tensor"),
     ],
 )
@@ -220,7 +221,7 @@ def test_an_answer_streams_with_its_counts(server: FakeOllama, chat_prompts: Cha
     assert backend.client.loaded() == []
 
 
-@pytest.mark.parametrize("fault", ["error line", "malformed", "cut"])
+@pytest.mark.parametrize("fault", ["error line", "malformed", "cut", "ends early"])
 def test_an_answer_that_breaks_off_keeps_what_came(
     server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, fault: str
 ) -> None:
