@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
+from PySide6.QtWidgets import QGraphicsItem, QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
 
 from .i18n import filled, tr
 from .series import Series, nice_ceiling
@@ -74,6 +74,7 @@ class LivePlot(pg.PlotWidget):
         self.marks: list[Mark] = []
         self._bands: list[tuple[pg.LinearRegionItem, QGraphicsSimpleTextItem, str]] = []
         self._low, self._high = math.inf, -math.inf
+        self._known: bool | None = None
         self._span = 0.0
         self._cursor: float | None = None
         self._zoomed = False
@@ -200,7 +201,9 @@ class LivePlot(pg.PlotWidget):
         """Widen the y axis in generous strides where the data ask for it; never narrow it, never move while zoomed."""
         low, high = self.extent()
         known = math.isfinite(low) and math.isfinite(high)
-        self.getAxis("left").setStyle(showValues=known)
+        if known is not self._known:
+            self._known = known
+            self.getAxis("left").setStyle(showValues=known)
         if not known:
             return
         if low < self._low or high > self._high:
@@ -259,6 +262,8 @@ class LivePlot(pg.PlotWidget):
             self.getAxis(name).enableAutoSIPrefix(False)
             self.getAxis(name).setStyle(tickLength=0, tickFont=tabular(11), maxTickLevel=0)
             self.getAxis(name).setTickDensity(1.6)
+            # figures and grid change rarely, but would be drawn anew with every point
+            self.getAxis(name).setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self.getAxis("left").setWidth(AXIS_WIDTH)
         self.getAxis("bottom").setHeight(20)
         self.view.disableAutoRange()
@@ -407,7 +412,7 @@ class LivePlot(pg.PlotWidget):
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
-        if event is None:  # pyqtgraph calls it so while the widget is being built
+        if event is None or self.plotItem is None:  # pyqtgraph: while the widget is being built, and once it is closed
             return
         self._lay_legend()
         self.fit()

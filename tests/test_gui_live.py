@@ -423,7 +423,7 @@ def test_the_strip_reads_what_there_is_and_gives_a_reason_for_what_is_not(
 def plain(label: QLabel) -> str:
     from PySide6.QtGui import QTextDocumentFragment
 
-    return QTextDocumentFragment.fromHtml(label.text()).toPlainText().replace("\xa0", " ")
+    return QTextDocumentFragment.fromHtml(label.text()).toPlainText().replace("\xa0", " ").replace("\u2060", "")
 
 
 # ---- pages
