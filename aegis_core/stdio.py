@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,14 +132,18 @@ def _read(handle: int) -> bytes:
 
 
 @contextmanager
-def stderr_to(path: Path) -> Iterator[None]:
-    """Append everything written to stderr, natively too, to a file: the terminal keeps room for the one sentence."""
+def quiet(path: Path) -> Iterator[None]:
+    """Append to a file what libraries print, and all that goes to stderr, natively too.
+
+    The terminal belongs to whoever held sys.stdout before: progress, and in the end the one sentence.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with path.open("ab") as file:
         os.dup2(file.fileno(), 2)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)

@@ -264,6 +264,20 @@ for event in child.events():
     assert child_run.is_locked() is False
 
 
+def test_the_end_of_its_input_alone_makes_the_engine_save_and_exit(child_run: RunDirectory) -> None:
+    command = [sys.executable, str(ENGINE), "run", str(child_run.path), "--events"]
+    environment = {**os.environ, "TINY_STEPS": '{"check": "loop"}'}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
+    assert process.stdin and process.stdout
+    process.stdout.readline()
+    process.stdin.close()
+    assert b"StepCancelled" in process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 130
+
+
 def test_an_engine_whose_listener_is_gone_stops_by_itself(child_run: RunDirectory) -> None:
     command = [sys.executable, str(ENGINE), "run", str(child_run.path), "--events"]
     environment = {**os.environ, "TINY_STEPS": '{"check": "loop"}'}

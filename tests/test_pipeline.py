@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aegis_core.cancel import CancelToken
+from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.context import StepContext
 from aegis_core.events import (
     Event,
@@ -259,6 +259,16 @@ def test_running_again_redoes_a_fresh_step_and_keeps_the_result_if_that_fails(ri
     assert ran(ritual.perform(again=True, only="train")) == ["train"]
     ritual.perform(again=True, only="train", train=write_half_and_fail)
     assert (ritual.run.path / "previous" / "train" / "result.txt").is_file()
+
+
+def test_a_pause_that_comes_after_the_cancel_does_not_hold_the_step_for_ever() -> None:
+    told: list[bool] = []
+    token = CancelToken(on_pause=told.append)
+    token.cancel()
+    token.pause()
+    with pytest.raises(Cancelled):
+        token.check()
+    assert told == []
 
 
 def test_stopping_after_a_step_starts_no_other(ritual: Ritual) -> None:

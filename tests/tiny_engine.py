@@ -68,8 +68,8 @@ def leave_by_exit(plan: Plan, ctx: StepContext) -> None:
 
 
 def deaf(plan: Plan, ctx: StepContext) -> None:
-    """Never listens, and has a child of its own."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    """Never listens, and has a child of its own, in a session of its own."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     ctx.emit(Progress(child.pid, 0, "pid"))
     time.sleep(600)
 
@@ -84,6 +84,7 @@ def noisy(plan: Plan, ctx: StepContext) -> None:
 
 def chatty(plan: Plan, ctx: StepContext) -> None:
     os.write(2, b"native warning\n")
+    print("{'train_runtime': 1}")
     sys.stderr.write("a warning of a library\n")
     ok(plan, ctx)
 

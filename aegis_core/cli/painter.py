@@ -118,6 +118,8 @@ class LivePainter(Painter):
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task: TaskID | None = None
         self._phase = ""
@@ -149,6 +151,7 @@ class LivePainter(Painter):
         if self._task is not None:
             self._bars.remove_task(self._task)
             self._task = None
+            self._bars.refresh()
         super().end(stage, how)
 
 

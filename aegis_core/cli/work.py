@@ -104,7 +104,8 @@ def perform(run: RunDirectory, steps: tuple[Step, ...], again: bool = False, set
     """Run steps with progress on this terminal; returns the exit code."""
     with run.lock():
         apply_settings(run, settings)
-        with stdio.stderr_to(run.stderr_path), painter(Console()) as paint, Session(run, paint, False) as session:
+        terminal = Console(file=sys.stdout)
+        with stdio.quiet(run.stderr_path), painter(terminal) as paint, Session(run, paint) as session:
             _obey_signals(session.cancel, paint.stopping)
             last = run_steps(run, steps, session, session.cancel, again)
     if isinstance(last, StepFailed):
