@@ -7,7 +7,7 @@ from typing import cast
 
 from PySide6.QtCore import QEvent, Qt, QTimer
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from aegis_core.events import (
     Event,
@@ -27,40 +27,21 @@ from aegis_core.plan import Plan
 from aegis_core.soul import schedule
 
 from . import text
-from . import theme as themes
+from .figures import Figure
 from .i18n import filled, tr
-from .live_plot import link, phase_word
+from .live_plot import link
 from .pages.step_page import card
+from .plot_parts import phase_word
 from .plots import MAX_DRAWN_SCHEDULE, AlphaPlot, LossPlot, MemoryPlot, RotationPlot
+from .samples import Samples
 from .theme import Theme
 
 # However fast the events come, everything is drawn at most 20 times a second: one part every 10 ms, in turn, so that
 # no single stretch of drawing holds the window up.
 TURN_MS = 10
 FIGURE_WIDTHS = {"step": 3, "loss": 3, "held_out": 5, "alpha": 3, "gate": 5, "speed": 3, "time": 5}
-KEPT_SAMPLES, KEPT_WARNINGS = 40, 3
+KEPT_WARNINGS = 3
 PACE_STEPS = 60
-
-
-class Figure(QWidget):
-    """One large number with its name above and a quiet remark below."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.name = _line("small")
-        self.value = _line("title")
-        self.remark = _line("small")
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        for line in (self.name, self.value, self.remark):
-            column.addWidget(line)
-
-    def show_value(self, name: str, value: str, remark: str = "") -> None:
-        for line, content in ((self.name, name), (self.value, value or "–"), (self.remark, remark or " ")):
-            if line.text() != content:
-                line.setText(content)
-        self.setAccessibleName(f"{name}: {value} {remark}".strip())
 
 
 class Cockpit(QWidget):
@@ -74,8 +55,7 @@ class Cockpit(QWidget):
         self.plots = [self.loss, self.alpha, self.memory, self.rotation]
         link(self.plots)
         self.figures = {name: Figure() for name in FIGURE_WIDTHS}
-        self.samples_title = _line("strong")
-        self.samples_text = QTextBrowser()
+        self.samples = Samples()
         self.warnings_text = QLabel(textFormat=Qt.TextFormat.RichText, wordWrap=True)
         self._handlers: dict[type[Event], Callable[[Event], None]] = {
             StepStarted: self._started,
@@ -122,7 +102,7 @@ class Cockpit(QWidget):
         for plot in self.plots:
             plot.forget()
         self.set_plan(self._plan)
-        self._show_samples()
+        self.samples.clear()
         self._show_warnings()
 
     def on_event(self, event: Event) -> None:
@@ -137,16 +117,13 @@ class Cockpit(QWidget):
         for plot in self.plots:
             plot.set_theme(theme)
         self.figures["alpha"].value.setStyleSheet(f"color: {theme.alpha}")
-        self.samples_text.document().setDefaultStyleSheet(f".quiet {{ color: {theme.secondary} }}")
-        self._show_samples()
+        self.samples.set_theme(theme)
         self._show_warnings()
 
     def retranslate(self) -> None:
-        self.samples_title.setText(tr("What it says now"))
-        self.samples_text.setAccessibleName(tr("What it says now"))
+        self.samples.retranslate()
         for plot in self.plots:
             plot.retranslate()
-        self._show_samples()
         self._show_warnings()
         self._show_figures()
 
@@ -197,8 +174,7 @@ class Cockpit(QWidget):
         self._now = max(self._now, event.at)
 
     def _said(self, event: Event) -> None:
-        self._samples.appendleft(cast(Sample, event))
-        self._samples_drawn = False
+        self.samples.add(cast(Sample, event))
 
     def _warned(self, event: Event) -> None:
         if cast(Log, event).level == "warning":
@@ -231,8 +207,7 @@ class Cockpit(QWidget):
 
     def _draw_words(self) -> None:
         self._show_figures()
-        if not self._samples_drawn:
-            self._show_samples()
+        self.samples.refresh()
         if not self._warnings_drawn:
             self._show_warnings()
 
@@ -274,19 +249,6 @@ class Cockpit(QWidget):
             return ""
         return text.remaining((self._total - last) * (now - began) / (last - first))
 
-    def _show_samples(self) -> None:
-        self._samples_drawn = True
-        parts = []
-        asked = ""
-        for sample in self._samples:
-            if sample.prompt != asked:
-                asked = sample.prompt
-                parts.append(f'<p class="quiet" style="margin:0 0 6px 0">{html.escape(asked)}</p>')
-            when = filled("step {step}", step=f"{sample.step:,}")
-            parts.append(f'<p style="margin:0 0 8px 0"><span class="quiet">{when}</span><br>{_lines(sample.text)}</p>')
-        waiting = f'<p class="quiet" style="margin:0">{tr("It has not been asked yet.")}</p>'
-        self.samples_text.setHtml("".join(parts) or waiting)
-
     def _show_warnings(self) -> None:
         self._warnings_drawn = True
         sentences = [filled(log.template, log.values) if log.template else log.text for log in self._warnings]
@@ -302,9 +264,8 @@ class Cockpit(QWidget):
     def _forget(self) -> None:
         self._latest: dict[str, float | None] = {}
         self._pace: deque[tuple[float, float]] = deque(maxlen=PACE_STEPS)
-        self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self._warnings: deque[Log] = deque(maxlen=KEPT_WARNINGS)
-        self._samples_drawn = self._warnings_drawn = True
+        self._warnings_drawn = True
         self._step, self._total, self._phase = 0, self._plan.train.steps, ""
         self._running = self._paused = False
         self._started_at = self._now = 0.0
@@ -316,22 +277,13 @@ class Cockpit(QWidget):
         row.setSpacing(12)
         for name, figure in self.figures.items():
             row.addWidget(figure, FIGURE_WIDTHS[name])
-        samples = card()
-        column = QVBoxLayout(samples)
-        column.setContentsMargins(16, 8, 4, 4)
-        column.setSpacing(4)
-        column.addWidget(self.samples_title)
-        column.addWidget(self.samples_text, 1)
-        self.samples_text.setFrameShape(QTextBrowser.Shape.NoFrame)
-        self.samples_text.setStyleSheet("border: none; padding: 0; background: transparent;")
-        self.samples_text.setMinimumSize(160, 80)
         grid = QGridLayout()
         grid.setSpacing(12)
         grid.addWidget(_framed(self.loss), 0, 0, 1, 7)
         grid.addWidget(_framed(self.alpha), 0, 7, 1, 5)
         grid.addWidget(_framed(self.memory), 1, 0, 1, 4)
         grid.addWidget(_framed(self.rotation), 1, 4, 1, 4)
-        grid.addWidget(samples, 1, 8, 1, 4)
+        grid.addWidget(self.samples, 1, 8, 1, 4)
         grid.setRowStretch(0, 3)
         grid.setRowStretch(1, 2)
         for column_index in range(12):
@@ -365,15 +317,6 @@ def _framed(plot: QWidget) -> QWidget:
     return frame
 
 
-def _line(role: str) -> QLabel:
-    """A label that never widens its column: figures that change must not move their neighbours."""
-    made = QLabel(" ", textFormat=Qt.TextFormat.PlainText)
-    made.setFont(themes.tabular())
-    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-    made.setProperty("role", role)
-    return made
-
-
 def _fixed(value: float | None) -> str:
     return "" if value is None else text.fixed(value, 3)
 
@@ -389,7 +332,3 @@ def _against(held_out: float | None, base: float | None) -> str:
         return filled("base {loss}", loss=_fixed(base))
     change = held_out - base
     return filled("base {loss} ({change})", loss=_fixed(base), change=f"{'+' if change > 0 else '−'}{abs(change):.3f}")
-
-
-def _lines(answer: str) -> str:
-    return html.escape(answer.strip()).replace("\n", "<br>")

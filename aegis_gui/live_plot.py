@@ -2,62 +2,21 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QGraphicsItem, QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
 
-from .i18n import filled, tr
-from .series import Series, nice_ceiling
-from .text import number
+from .i18n import filled
+from .plot_parts import Colour, Curve, Level, Mark, band_colour, legend_entry, phase_word, unbroken
+from .series import nice_ceiling
 from .theme import SMALL, Theme, tabular
-
-Colour = Callable[[Theme], str]
 
 AXIS_WIDTH = 46
 FOOT_PX = 20  # room under the data for the names of the phases
 MARGIN_PX = 6
 LABEL_PX = 14  # room above the highest reference line for its name
-
-
-@dataclass
-class Curve:
-    """One line of a plot: its points and how it is drawn."""
-
-    name: str
-    colour: Colour
-    item: pg.PlotDataItem
-    width: float = 1.5
-    style: Qt.PenStyle = Qt.PenStyle.SolidLine
-    noisy: bool = False
-    dots: bool = False
-    fill: bool = False
-    read: Callable[[float], str] = number
-    series: Series = field(default_factory=Series)
-    drawn_version: int = -1
-
-
-@dataclass
-class Level:
-    """A horizontal reference line with its label; pinned to the edge with an arrow when it lies outside the view."""
-
-    colour: Colour
-    line: QGraphicsLineItem
-    label: QGraphicsSimpleTextItem
-    text: Callable[[float], str]
-    value: float | None = None
-
-
-@dataclass
-class Mark:
-    """A point of the curve that deserves a name."""
-
-    text: Callable[[], str]
-    label: QGraphicsSimpleTextItem
-    x: float
-    y: float
 
 
 class LivePlot(pg.PlotWidget):
@@ -370,18 +329,13 @@ class LivePlot(pg.PlotWidget):
             value = curve.series.last if self._cursor is None else curve.series.at(self._cursor)
             if value is None:
                 continue
-            sign = "•" if curve.dots else "■" if curve.fill else "━" if curve.style is Qt.PenStyle.SolidLine else "┅"
-            parts.append(
-                f'<span style="white-space:nowrap"><span style="color:{curve.colour(self.theme)}">{sign}</span>'
-                f'&nbsp;<span style="color:{muted}">{_unbroken(names[curve.name])}</span>'
-                f'&nbsp;<span style="color:{self.theme.text}">{curve.read(value)}</span></span>'
-            )
+            parts.append(legend_entry(curve, names[curve.name], value, self.theme))
         for level in self.levels:
             if level.value is not None and math.isfinite(self._low) and not self._is_in_view(level.value):
                 arrow = "↑" if level.value > self._high else "↓"
-                parts.append(f'<span style="color:{muted}">{_unbroken(f"┅ {level.text(level.value)} {arrow}")}</span>')
+                parts.append(f'<span style="color:{muted}">{unbroken(f"┅ {level.text(level.value)} {arrow}")}</span>')
         if note := self.note():
-            parts.append(f'<span style="color:{muted}">{_unbroken(note)}</span>')
+            parts.append(f'<span style="color:{muted}">{unbroken(note)}</span>')
         self._legend.setText("&nbsp; ".join(parts))
         self._lay_legend()
 
@@ -435,17 +389,3 @@ def link(plots: list[LivePlot]) -> None:
         for other in plots:
             plot.hovered.connect(other.show_crosshair)
             plot.view_reset.connect(other.reset_view)
-
-
-def phase_word(phase: str) -> str:
-    """latent, critical, settled in the user's language; other words as they are."""
-    return {"latent": tr("latent"), "critical": tr("critical transition"), "settled": tr("settled")}.get(phase, phase)
-
-
-def _unbroken(name: str) -> str:
-    """The name in one piece: Japanese would otherwise be broken between any two characters."""
-    return "\u2060".join(name.replace(" ", "\u00a0"))
-
-
-def band_colour(theme: Theme, phase: str) -> str:
-    return {"critical": theme.band_critical, "settled": theme.band_settled}.get(phase, theme.band_latent)

@@ -301,7 +301,7 @@ def test_the_cockpit_shows_a_running_training(
     assert "3.303" in remark and "−0.243" in remark
     assert cockpit.figures["time"].remark.text() != " "
     assert tr("critical transition") in cockpit.figures["gate"].remark.text()
-    assert "Because <b>120</b>" in cockpit.samples_text.toPlainText(), "what a model says is never taken for markup"
+    assert "Because <b>120</b>" in cockpit.samples.text.toPlainText(), "what a model says is never taken for markup"
     assert "11.4" in cockpit.warnings_text.text()
     assert len(cockpit.loss._bands) == 3
 
