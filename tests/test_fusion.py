@@ -39,7 +39,7 @@ from aegis_core.fusion.merge import merge
 from aegis_core.fusion.proof import prove, verify
 from aegis_core.fusion.shard_writer import ShardWriter, TensorSpec
 from aegis_core.models.identity import BaseModel, write_base
-from aegis_core.models.weights import stored_tensors, weight_files, weights_sha256
+from aegis_core.models.weights import StoredTensor, stored_tensors, weight_files, weights_sha256
 from aegis_core.plan import GOLDEN_RATIO, Plan, changed
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.soul.gate import Soul
@@ -281,6 +281,13 @@ def test_sharded_bases_become_sharded_models_with_an_index(tmp_path, monkeypatch
     assert len(files) > 2 and all(file.stat().st_size < 110_000 for file in files)
     assert {t.name for t in stored_tensors(tmp_path / "out")} == {t.name for t in stored_tensors(base.path)}
     assert prove(ingredients, tmp_path / "out", held_out(), tmp_path, CancelToken()).passed
+
+
+def test_wider_numbers_come_first_in_a_file_so_that_odd_lengths_misalign_nothing(tmp_path):
+    source = StoredTensor("x", tmp_path, "F32", ())
+    specs = [TensorSpec("odd", "BF16", (3,)), TensorSpec("norm", "F32", (2,)), TensorSpec("last", "BF16", (2,))]
+    (shard,) = merging._shards([merging.Piece(spec, source, iter) for spec in specs])
+    assert [piece.spec.name for piece in shard] == ["norm", "odd", "last"]
 
 
 def test_the_rest_of_the_folder_is_carried_over_without_foreign_code(fusion_run):
