@@ -103,7 +103,7 @@ class Flow:
         """The one thing to do next on this page."""
         status = self.status(page)
         if page == HOME:
-            start = self.first_unfinished() or (PAGES[1] if self.states else "")
+            start = self.first_unfinished() or (PAGES[-1] if self.states else "")
             return Action(Do.GO, start) if start else Action(Do.NOTHING)
         if status in (Status.RUNNING, Status.PAUSED, Status.EMPTY) or (self.busy and status is not Status.DONE):
             return Action(Do.NOTHING)

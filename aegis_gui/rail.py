@@ -86,7 +86,7 @@ class RailItem(QPushButton):
         colour = theme.secondary if self.page == HOME else status_colour(status, theme)
         self._shape.setPixmap(themes.icon(name, colour).pixmap(QSize(16, 16)))
         self._title.setText(title if self.page == HOME else f"{PAGES.index(self.page)}  {title}")
-        self._word.setVisible(self.page != HOME)
+        self._word.setVisible(status is not Status.EMPTY)
         self._word.setText(tr(text.STATUS_WORDS[status]))
         spoken = title if self.page == HOME else filled("{step}: {state}", step=title, state=self._word.text())
         self.setAccessibleName(spoken)

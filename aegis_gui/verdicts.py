@@ -32,6 +32,16 @@ NAMES = {
     "answer_meaningful": mark("Meaningful answer"),
 }
 
+# What the engine puts together from parts; listed here so that it is recognised and translated.
+SAYINGS = (
+    mark("{n_right} of {n_all}; largest error as a part of the bound: {errors}"),
+    mark("{n_right} of {n_all} equal"),
+    mark("{n_right} of {n_all} answers; {problems}"),
+    mark("{n_right} of {n_all} answers"),
+    mark("{n_tensors} tensors"),
+    mark("answered by the built-in llama.cpp"),
+)
+
 
 def claim(name: str) -> str:
     """What a verdict is about, in the window's language; "F16: file size" keeps its first part."""

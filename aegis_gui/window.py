@@ -74,7 +74,7 @@ class Window(QMainWindow):
         self.set_theme(appearance.theme)
         self.retranslate()
         self.show_page(HOME)
-        self.rail.items[HOME].setFocus()
+        self.setFocus()
         self.setMinimumSize(*SMALLEST)
         if not self.restoreGeometry(preferences.geometry):
             self.resize(1280, 800)

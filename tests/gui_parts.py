@@ -60,6 +60,8 @@ def mark_done(run: RunDirectory, plan: Plan, step: str) -> None:
     if (RITUAL / step).is_dir():
         shutil.copytree(RITUAL / step, folder, dirs_exist_ok=True)
     folder.mkdir(exist_ok=True)
+    if step == "report":
+        shutil.copy(RITUAL / "report.json", run.path)
     by_id = freshness.BY_ID[step]
     digests = freshness.input_digests(run, plan, by_id)
     run.write_done(step, freshness.settings_of(plan, by_id), digests, [], 12.0)

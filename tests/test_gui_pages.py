@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gui_parts import RITUAL, japanese, mark_done, open_window, recorded_events, recorded_run, stamped, texts
+from gui_parts import japanese, mark_done, open_window, recorded_events, recorded_run, stamped, texts
 from PySide6.QtWidgets import QApplication
 
 from aegis_core import events
@@ -190,7 +190,6 @@ def test_a_changed_setting_makes_later_steps_outdated_and_says_so(finished: Wind
 
 def test_home_lists_the_run_with_its_numbers(finished: Window, tmp_path: Path) -> None:
     finished.home.folder = tmp_path / "runs"
-    (finished.state.run.path / "report.json").write_bytes((RITUAL / "report.json").read_bytes())
     finished.show_page("home")
     said = texts(finished.home)
     assert "ritual 儀式" in said

@@ -146,6 +146,7 @@ class StepPage(QWidget):
         self.status_word.setText(tr(text.STATUS_WORDS[status]))
         self.notice.setText(self._notice(status))
         self.notice.setVisible(bool(self.notice.text()))
+        set_role(self.notice, "secondary" if status is Status.WAITING else "warn")
         if status is not Status.FAILED:
             self.failure.hide()
         self._show_progress()
@@ -330,6 +331,14 @@ def label(content: str = "", *, role: str = "", wraps: bool = False) -> QLabel:
     if role:
         made.setProperty("role", role)
     return made
+
+
+def set_role(widget: QWidget, role: str) -> None:
+    """Give a widget another role of the style sheet."""
+    if widget.property("role") != role:
+        widget.setProperty("role", role)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
 
 
 def card() -> QFrame:

@@ -1,0 +1,152 @@
+"""`python -m tests.screenshots OUT [RUN_DIR]`: every page in both languages and both themes as PNG, and contact sheets.
+
+Without RUN_DIR the pages show the recorded ritual of the tests. Nothing needs a screen.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gui_parts import open_window, recorded_events, recorded_run, stamped
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QImage, QPainter
+from PySide6.QtWidgets import QApplication
+
+from aegis_core import events
+from aegis_core.plan import demo_plan
+from aegis_gui.flow import PAGES
+from aegis_gui.i18n import LANGUAGES
+from aegis_gui.theme import THEMES
+from aegis_gui.window import Window
+
+SIZE = QSize(1280, 800)
+SHEET_COLUMNS, SHEET_WIDTH = 2, 960
+SETTLING_SECONDS = 0.3
+MACHINE = events.Telemetry(
+    gpu_name="NVIDIA GeForce RTX 3060",
+    vram_used_bytes=7_100_000_000,
+    vram_total_bytes=12_000_000_000,
+    vram_own_bytes=6_200_000_000,
+    gpu_percent=96,
+    gpu_celsius=71,
+    gpu_watts=143,
+    ram_used_bytes=9_800_000_000,
+    ram_total_bytes=32_000_000_000,
+    ram_own_bytes=3_100_000_000,
+    disk_free_bytes=212_000_000_000,
+)
+
+
+def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
+    """Write every picture; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    app = QApplication.instance() or QApplication(sys.argv[:1])
+    assert isinstance(app, QApplication)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["AEGIS_PREFERENCES"] = str(Path(scratch) / "window.ini")
+        os.environ["AEGIS_RUNS"] = str(Path(scratch) / "AEGIS")
+        with open_window(app) as window:
+            window.machine.shut_down()
+            window.resize(SIZE)
+            pictures = _states(window, Path(scratch) / "AEGIS", run_dir, out)
+    return [*pictures, *_sheets(out, pictures)]
+
+
+def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list[Path]:
+    pictures = [_picture(window, out, "home", "empty", *look) for look in _looks(window)]
+    finished = run_dir or recorded_run(runs / "borea-physics-01", demo_plan()).path
+    window.state.open(finished)
+    for look in _looks(window):
+        pictures += [_picture(window, out, page, "done", *look) for page in PAGES]
+    window.state.create(runs / "ritual 儀式", demo_plan())
+    for look in _looks(window):
+        pictures += [_picture(window, out, page, "ready", *look) for page in PAGES[1:]]
+    _train_halfway(window)
+    pictures += [_picture(window, out, "train", "running", *look) for look in _looks(window)]
+    failed = events.StepFailed(
+        "",
+        "",
+        "",
+        "The dataset {source} is empty.",
+        "Choose one that holds at least a few samples.",
+        {"source": "x.jsonl"},
+    )
+    window.state.receive(stamped(events.StepFailed("", ""), "train"))
+    window.state.receive(stamped(events.StepStarted(), "prepare"))
+    window.state.receive(stamped(failed, "prepare"))
+    window.state.end()
+    window.log.show()
+    pictures += [_picture(window, out, "prepare", "failed", *look) for look in _looks(window)]
+    return pictures
+
+
+def _looks(window: Window) -> list[tuple[str, str]]:
+    return [(language, theme) for language in LANGUAGES for theme in THEMES]
+
+
+def _picture(window: Window, out: Path, page: str, state: str, language: str, theme: str) -> Path:
+    if window.language.current != language:
+        window._use_language(language)
+    if window.appearance.theme.name != theme:
+        window._use_theme(theme)
+    window.show_page(page)
+    window.strip.show_reading(MACHINE)
+    until = time.monotonic() + SETTLING_SECONDS * (5 if page == "train" else 1)
+    while time.monotonic() < until:
+        QApplication.processEvents()
+        time.sleep(0.02)
+    path = out / f"{page}-{state}-{language}-{theme}.png"
+    window.grab().save(str(path))
+    return path
+
+
+def _train_halfway(window: Window) -> None:
+    """The recorded training, up to its fiftieth step, as if it ran now."""
+    window.state.begin()
+    window.show_page("train")
+    for event in recorded_events("train"):
+        window.state.receive(event)
+        if isinstance(event, events.Progress) and event.unit == "steps" and event.done == 50:
+            return
+
+
+def _sheets(out: Path, pictures: list[Path]) -> list[Path]:
+    """One contact sheet for each language and theme."""
+    sheets = []
+    for language in LANGUAGES:
+        for theme in THEMES:
+            chosen = [path for path in pictures if path.stem.endswith(f"-{language}-{theme}")]
+            height = SHEET_WIDTH * SIZE.height() // SIZE.width()
+            rows = -(-len(chosen) // SHEET_COLUMNS)
+            sheet = QImage(SHEET_WIDTH * SHEET_COLUMNS, height * rows, QImage.Format.Format_RGB32)
+            sheet.fill(Qt.GlobalColor.gray)
+            painter = QPainter(sheet)
+            for place, path in enumerate(chosen):
+                image = QImage(str(path)).scaled(
+                    SHEET_WIDTH, height, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+                )
+                painter.drawImage(place % SHEET_COLUMNS * SHEET_WIDTH, place // SHEET_COLUMNS * height, image)
+            painter.end()
+            path = out / f"sheet-{language}-{theme}.png"
+            sheet.save(str(path))
+            sheets.append(path)
+    return sheets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("run_dir", type=Path, nargs="?")
+    options = parser.parse_args()
+    pictures = shoot(options.out, options.run_dir)
+    sys.stdout.write(f"{len(pictures)} pictures in {options.out}\n")
+
+
+if __name__ == "__main__":
+    main()

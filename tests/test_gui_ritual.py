@@ -1,0 +1,70 @@
+"""The whole ritual clicked through in the window, on a real model of two layers, with the real engine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gui_parts import open_window, texts
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from aegis_core.plan import Plan, changed
+from aegis_core.run_directory import RunDirectory, read_json
+from aegis_gui.flow import PAGES, Status
+from aegis_gui.window import Window
+
+STEP_MILLISECONDS = 240_000
+FILES = (
+    "check/check.json",
+    "prepare/base.json",
+    "prepare/train.safetensors",
+    "train/adapter/adapter_model.safetensors",
+    "train/soul.safetensors",
+    "train/metrics.jsonl",
+    "fuse/proof.json",
+    "export/files.json",
+    "chat/transcript.jsonl",
+    "report.json",
+    "report.html",
+)
+
+
+@pytest.fixture
+def window(qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+    monkeypatch.setenv("AEGIS_PREFERENCES", str(tmp_path / "window.ini"))
+    monkeypatch.setenv("AEGIS_RUNS", str(tmp_path / "runs"))
+    with open_window(qapp) as window:
+        window.language.use("en")
+        yield window
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_clicking_through_every_page_gives_every_file(
+    window: Window, qtbot: QtBot, tmp_path: Path, pico_plan: Plan
+) -> None:
+    plan = changed(pico_plan, {"chat.n_questions": 1, "chat.max_tokens": 16, "schedule.enabled": True})
+    run = RunDirectory.create(tmp_path / "ri tual 儀式", plan)
+    window.home.open_run(run.path)
+    walked = []
+    while window.page != PAGES[-1] or window.state.status(PAGES[-1]) is not Status.DONE:
+        page, status = window.page, window.state.status(window.page)
+        if status in (Status.DONE, Status.DISABLED):
+            qtbot.mouseClick(window.footer.primary, Qt.MouseButton.LeftButton)
+            continue
+        assert status is Status.READY, (page, status, texts(window.pages[page]))
+        with qtbot.waitSignal(window.runner.ended, timeout=STEP_MILLISECONDS):
+            qtbot.mouseClick(window.footer.primary, Qt.MouseButton.LeftButton)
+        assert window.page == page
+        assert window.state.status(page) is Status.DONE, texts(window.pages[page])
+        walked.append(page)
+    assert walked == [page for page in PAGES[1:] if page != "search"]
+    assert [name for name in FILES if not (run.path / name).is_file()] == []
+    report = read_json(run.path / "report.json")
+    assert report["indicators"]["training_completed"]["status"] == "pass"
+    assert report["indicators"]["alpha_reached"]["status"] == "pass"
+    assert report["indicators"]["fusion_equal"]["status"] == "pass"
+    assert report["indicators"]["gguf_verified"]["status"] == "pass"
+    assert "passed" in texts(window.pages["fuse"])
+    assert window.state.plan.soul.schedule == RunDirectory(run.path).plan().soul.schedule
