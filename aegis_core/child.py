@@ -80,7 +80,8 @@ class Child:
         """Every event until the child has ended; each step that started gets exactly one terminal event.
 
         What is not an event becomes a warning Log. If the child ends without a word about the step it was in, the
-        last event is a StepFailed that says how it ended (StepCancelled where it was asked to stop).
+        last event is a StepFailed that says how it ended (StepCancelled where it was asked to stop). A failure before
+        any step has begun (a bad plan, a locked run, a broken installation) is a StepFailed whose stage is empty.
         """
         open_stage: str | None = None
         n_terminal = 0

@@ -69,7 +69,10 @@ def leave_by_exit(plan: Plan, ctx: StepContext) -> None:
 
 def deaf(plan: Plan, ctx: StepContext) -> None:
     """Never listens, and has a child of its own, in a session of its own."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    nothing = subprocess.DEVNULL
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True, stdout=nothing, stderr=nothing
+    )
     ctx.emit(Progress(child.pid, 0, "pid"))
     time.sleep(600)
 
