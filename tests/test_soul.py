@@ -262,3 +262,11 @@ def test_phases_run_from_latent_through_critical_to_settled():
 @given(st.floats(-20, 20))
 def test_the_gate_is_the_logistic_function(alpha):
     assert gate(alpha) == pytest.approx(torch.sigmoid(torch.tensor(alpha, dtype=torch.float64)).item(), rel=1e-14)
+
+
+def test_rounding_never_carries_alpha_past_its_target():
+    """-5 + (target + 5)·1.0 is a little more than this target in floating point."""
+    target = 1.9
+    soul = SoulPlan(alpha_target=target, schedule=AnnealingPlan(kind="exponential", steepness=60))
+    assert -5.0 + (target + 5.0) > target
+    assert max(curve(100, soul)) == target
