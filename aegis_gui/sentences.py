@@ -55,7 +55,7 @@ def sentences_of(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = _called(node.func)
         for place in SHOWN.get(name, ()):
             argument = _argument(node, place)
             if argument is not None:
@@ -65,6 +65,13 @@ def sentences_of(path: Path) -> Iterator[str]:
 def placeholders(sentence: str) -> set[str]:
     """The names in braces."""
     return {field for _, field, _, _ in Formatter().parse(sentence) if field}
+
+
+def _called(function: ast.expr) -> str:
+    match function:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""
 
 
 def _argument(call: ast.Call, place: int | str) -> ast.expr | None:

@@ -23,7 +23,7 @@ from aegis_core.failures import UserError
 
 from . import theme as themes
 from .banner import Banner
-from .flow import HOME, PAGES, Action, Do
+from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
 from .header import Header
 from .help_sheet import HelpSheet
@@ -113,8 +113,9 @@ class Window(QMainWindow):
     # ---- running
 
     def run_step(self, step: str) -> None:
-        """Start one step, whatever its state."""
-        self._start(("--only", step))
+        """Start one step; a finished one is done once more, a stopped one goes on."""
+        again = ("--again",) if self.state.status(step) is Status.DONE else ()
+        self._start(("--only", step, *again))
 
     def run_all(self) -> None:
         """Start everything that is not done yet."""
@@ -211,14 +212,14 @@ class Window(QMainWindow):
                     self._close_after_stop,
                 )
             return
-        for page in self.pages.values():
-            page.close()
         self.preferences.geometry = self.saveGeometry()
         self.shut_down()
         event.accept()
 
     def shut_down(self) -> None:
         """End every thread and process; safe to call twice."""
+        for page in self.pages.values():
+            page.close()  # the chat page ends its own engine
         self.runner.shut_down()
         self.machine.shut_down()
 

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from gui_parts import japanese, mark_done, open_window, recorded_events, recorded_run, stamped, texts
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from aegis_core import events
 from aegis_core.plan import changed, demo_plan
 from aegis_gui.flow import PAGES, Status
 from aegis_gui.run_view import RunView
 from aegis_gui.window import Window
+
+DRAWN_MILLISECONDS = 500  # curves are drawn in turns
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +163,9 @@ def test_the_export_page_lists_files_with_size_and_checks(finished: Window) -> N
 
 
 @pytest.mark.parametrize("stage", ["check", "prepare", "train", "fuse", "export", "chat", "report"])
-def test_a_page_that_watched_shows_the_same_as_one_that_is_opened_later(begun: Window, stage: str) -> None:
+def test_a_page_that_watched_shows_the_same_as_one_that_is_opened_later(
+    begun: Window, qtbot: QtBot, stage: str
+) -> None:
     assert begun.state.run is not None
     for step in ("check", "prepare", "train", "fuse", "export", "chat"):
         if step == stage:
@@ -169,12 +174,14 @@ def test_a_page_that_watched_shows_the_same_as_one_that_is_opened_later(begun: W
     begun.show_page(stage)
     live(begun, stage)
     assert begun.state.status(stage) is Status.DONE
+    qtbot.wait(DRAWN_MILLISECONDS)
     watched = texts(begun.pages[stage])
     begun.state.open(begun.state.run.path)
     begun.state.view = RunView()
     for event in recorded_events(stage):
         begun.state.view.apply(event)
     begun.pages[stage].show_run(begun.state.view)
+    qtbot.wait(DRAWN_MILLISECONDS)
     assert sorted(texts(begun.pages[stage]).splitlines()) == sorted(watched.splitlines())
 
 

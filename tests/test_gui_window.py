@@ -201,6 +201,11 @@ def test_a_real_step_runs_from_its_button_to_its_result(pico: Window, qtbot: QtB
     assert "Model" in texts(pico.pages["prepare"].facts)
     assert pico.footer.primary.text() == "Next"
     assert not pico.runner.running
+    began = pico.state.view.step("prepare").started_at
+    with qtbot.waitSignal(pico.runner.ended, timeout=120_000):
+        qtbot.mouseClick(pico.footer.again_button, Qt.MouseButton.LeftButton)
+    assert pico.state.view.step("prepare").started_at > began
+    assert pico.state.flow.states["prepare"] is State.DONE
 
 
 def test_stopping_asks_saves_and_leaves_a_step_that_goes_on(pico: Window, qtbot: QtBot) -> None:
