@@ -89,7 +89,7 @@ class Footer(QWidget):
         self.primary.setText(self._primary_text())
 
     def _primary_text(self) -> str:
-        if self.action.do is Do.GO and self._page == HOME:
+        if self.action.do is Do.GO and self._page == HOME and self._flow.first_unfinished():
             return filled("Continue with “{step}”", step=tr(text.STEP_TITLES[self.action.page]))
         if self.action.do is Do.GO:
             return filled("Go to “{step}”", step=tr(text.STEP_TITLES[self.action.page]))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QEvent
-from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from aegis_core import events, freshness
 from aegis_core.plan import Plan, demo_plan
@@ -87,4 +87,21 @@ def texts(widget: QWidget) -> str:
 def japanese() -> dict[str, str]:
     path = Path(__file__).parent.parent / "resources" / "translations" / "ja.json"
     found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def clipped(window: QWidget) -> list[str]:
+    """Texts on screen that have less room than they need, each with what it has and wants in px."""
+    found = []
+    for widget in window.findChildren(QWidget):
+        if not widget.isVisible() or widget.visibleRegion().isEmpty():
+            continue
+        if isinstance(widget, QLabel) and widget.text():
+            wanted = widget.heightForWidth(widget.width()) if widget.wordWrap() else widget.sizeHint().height()
+            if not widget.wordWrap() and widget.width() < widget.sizeHint().width():
+                found.append(f"{widget.text()!r}: {widget.width()} of {widget.sizeHint().width()} wide")
+            elif widget.height() < wanted:
+                found.append(f"{widget.text()!r}: {widget.height()} of {wanted} high")
+        elif isinstance(widget, QAbstractButton) and widget.text() and widget.width() < widget.sizeHint().width():
+            found.append(f"{widget.text()!r}: {widget.width()} of {widget.sizeHint().width()} wide")
     return found

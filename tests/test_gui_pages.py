@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gui_parts import japanese, mark_done, open_window, recorded_events, recorded_run, stamped, texts
+from gui_parts import clipped, japanese, mark_done, open_window, recorded_events, recorded_run, stamped, texts
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -12,7 +12,7 @@ from aegis_core import events
 from aegis_core.plan import changed, demo_plan
 from aegis_gui.flow import PAGES, Status
 from aegis_gui.run_view import RunView
-from aegis_gui.window import Window
+from aegis_gui.window import SMALLEST, Window
 
 DRAWN_MILLISECONDS = 500  # curves are drawn in turns
 
@@ -249,3 +249,24 @@ def test_a_long_journal_opens_fast_and_holds_little(tmp_path: Path) -> None:
     assert perf_counter() - began < 5
     assert len(view.step("train").series["loss"].steps) == 20000
     assert len(view.log) == KEPT_LOG_LINES
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("state", ["done", "begun"])
+def test_no_text_is_clipped_in_the_smallest_window(
+    shared: Window, tmp_path: Path, language: str, state: str, qapp: QApplication
+) -> None:
+    shared.language.use(language)
+    shared.resize(*SMALLEST)
+    if state == "done":
+        shared.state.open(recorded_run(tmp_path / "runs" / "ritual 儀式").path)
+    else:
+        shared.state.create(tmp_path / "runs" / "begun", demo_plan())
+    found = {}
+    for page in PAGES:
+        shared.show_page(page)
+        for _ in range(3):
+            qapp.processEvents()
+        found[page] = clipped(shared)
+    shared.language.use("en")
+    assert {page: texts for page, texts in found.items() if texts} == {}
