@@ -235,7 +235,7 @@ def _write_chat(run: RunDirectory, plan: Plan) -> None:
 
 def _write_events(run: RunDirectory) -> None:
     at, events = 1_790_000_000.0, list[Event]()
-    for step, gigabytes in (("train", 1.4), ("fuse", 1.1), ("export", 0.9), ("chat", 0.4)):
+    for step, gigabytes in (("train", 1.4), ("fuse", 1.1), ("export", 0.9), ("chat", 0.4), ("report", 9.0)):
         events.append(StepStarted(at=at, stage=step))
         for second in range(30):
             own = int((gigabytes + second / 100) * 1e9)

@@ -52,7 +52,7 @@ def hardware(evidence: Evidence, rows: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def telemetry(evidence: Evidence) -> list[dict[str, Any]]:
-    """Memory readings of all steps in order: at (seconds), stage, ram_own_bytes, vram_own_bytes, vram_used_bytes."""
+    """Memory readings of all steps before the report: at (seconds), stage, ram_own_bytes, vram_own_bytes, …"""
     return [
         {
             "at": event.at,
@@ -62,7 +62,7 @@ def telemetry(evidence: Evidence) -> list[dict[str, Any]]:
             "vram_used_bytes": event.vram_used_bytes,
         }
         for event in replay(evidence.run.events_path)
-        if isinstance(event, Telemetry)
+        if isinstance(event, Telemetry) and event.stage != "report"
     ]
 
 

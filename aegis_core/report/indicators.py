@@ -23,6 +23,7 @@ LOSS_LIMIT = 1e-3
 TOP1_LIMIT = 0.99
 HEAD_LIMIT = 1e-4
 LOGIT_LIMITS = {"float32": 1e-3, "float16": 0.15, "bfloat16": 1.0}
+FUSED_RECORD = "aegis.json"
 SHOWN_DIGITS = 12  # how much of a hash the chat step shows
 NUMBERS_OF_A_STEP = ("loss", "alpha", "gate", "learning_rate", "grad_norm", "tokens", "seconds")
 
@@ -129,7 +130,7 @@ def fusion_equal(evidence: Evidence) -> Finding:
             ),
         ]
         problems = [sentence for sentence, holds in claims if not holds]
-        problems += _fused_file_problems(evidence, evidence.run.path / proof["folder"])
+        problems += _fused_file_problems(evidence)
         measured = phrase(
             "|Δloss| {loss}, top-1 {top1}, max |Δlogit| {logit} ({dtype}), head {head}",
             loss=f"{loss:.2g}",
@@ -235,15 +236,19 @@ def _tensors(evidence: Evidence, path: Path) -> dict[str, torch.Tensor]:
         raise Gap(phrase("{file} is damaged", file=evidence.shown(path))) from error
 
 
-def _fused_file_problems(evidence: Evidence, folder: Path) -> list[Phrase]:
-    """The folder holds what fusion recorded, and was made from this very adapter and gate."""
-    files = sorted(path for path in evidence.recorded("fuse") if path.is_relative_to(folder.resolve()))
-    weights = [path for path in files if path.suffix == ".safetensors"]
-    problems = [] if weights else [phrase("fusion recorded no weights in {folder}", folder=evidence.shown(folder))]
-    problems += evidence.changes(
+def _fused_file_problems(evidence: Evidence) -> list[Phrase]:
+    """The files that fusion recorded are there unchanged, and were made from this very adapter and gate.
+
+    Where they lie is taken from the step's own record, so that a run that was moved is judged by its own files.
+    """
+    files = list(evidence.recorded("fuse"))
+    origins = [path for path in files if path.name == FUSED_RECORD]
+    if not origins or not any(path.parent == origins[0].parent and path.suffix == ".safetensors" for path in files):
+        return [phrase("fusion recorded no model")]
+    problems = evidence.changes(
         "fuse", evidence.path("fuse", "proof.json"), evidence.path("fuse", "quality.json"), *files
     )
-    origin = evidence.json_at(folder / "aegis.json")
+    origin = evidence.json_at(origins[0])
     adapter = [
         evidence.path("train", "adapter") / name for name in ("adapter_config.json", "adapter_model.safetensors")
     ]

@@ -20,7 +20,7 @@ from ..training.trainer import Hooks, StepReport, fit
 from .study import TrialFailed
 
 QUARTERS = 4
-GLANCE_SEQUENCES = 8
+GLANCE_SEQUENCES = 4  # a glance must cost little beside the training between two of them
 
 
 @dataclass(frozen=True)
