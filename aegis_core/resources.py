@@ -1,7 +1,9 @@
 """Where the files that travel with AEGIS are, in a checkout and in an installed package alike."""
 
+import locale
 import os
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -16,6 +18,12 @@ def cache_folder() -> Path:
 def runs_folder() -> Path:
     """Where new runs go unless the user says otherwise; AEGIS_RUNS overrides it."""
     return _chosen("AEGIS_RUNS") or platformdirs.user_documents_path() / "AEGIS"
+
+
+def system_language() -> Literal["en", "ja"]:
+    """The language the person's system is set to, as far as AEGIS speaks it."""
+    name = locale.setlocale(locale.LC_CTYPE) if os.name == "nt" else os.environ.get("LC_ALL") or os.environ.get("LANG")
+    return "ja" if (name or "").lower().startswith("ja") else "en"
 
 
 def _chosen(variable: str) -> Path | None:

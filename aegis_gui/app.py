@@ -18,7 +18,7 @@ from aegis_core.plan import demo_plan
 from aegis_core.resources import cache_folder, runs_folder
 from aegis_core.run_directory import RunDirectory
 
-from .i18n import Language
+from .i18n import Language, in_window_language
 from .preferences import Preferences
 from .theme import Appearance
 from .window import Window, warm_up
@@ -59,7 +59,7 @@ def open_first(window: Window, path: Path | None, demo: bool) -> None:
         return
     try:
         if demo and not RunDirectory(path).plan_path.exists():
-            RunDirectory.create(path, demo_plan())
+            RunDirectory.create(path, in_window_language(demo_plan()))
         window.state.open(path)
     except UserError as error:
         window.tell(error)

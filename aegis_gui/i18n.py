@@ -14,6 +14,7 @@ from string import Formatter
 
 from PySide6.QtCore import QCoreApplication, QEvent, QLibraryInfo, QLocale, QObject, QTranslator
 
+from aegis_core.plan import Plan, changed
 from aegis_core.resources import RESOURCES
 
 LANGUAGES = ("en", "ja")
@@ -77,6 +78,12 @@ def catalogue(language: str) -> dict[str, str]:
 def locale_language() -> str:
     """The language the person's system speaks, as far as AEGIS does."""
     return "ja" if QLocale.system().language() == QLocale.Language.Japanese else "en"
+
+
+def in_window_language(plan: Plan) -> Plan:
+    """The plan with its run log in the language that the window shows now."""
+    japanese = QLocale().language() == QLocale.Language.Japanese
+    return changed(plan, {"report.language": "ja" if japanese else "en"})
 
 
 class Catalogue(QTranslator):

@@ -9,6 +9,7 @@ from aegis_core import plan as plans
 from aegis_core.cli.tables import settings
 from aegis_core.failures import UsageError
 from aegis_core.plan import Plan, changed, demo_plan, dumps, get, loads, parsed
+from aegis_core.resources import system_language
 
 ALL = [(name, value) for name, value, _, _ in settings(Plan())]
 
@@ -100,3 +101,11 @@ def test_a_damaged_plan_is_one_sentence_that_names_file_and_field(text: str, wor
 def test_the_golden_ratio_is_where_alpha_goes() -> None:
     assert Plan().soul.alpha_target == pytest.approx(1.618, abs=1e-3)
     assert abs(plans.GOLDEN_RATIO**2 - plans.GOLDEN_RATIO - 1) < 1e-15
+
+
+@pytest.mark.parametrize(("lang", "expected"), [("ja_JP.UTF-8", "ja"), ("de_DE.UTF-8", "en"), ("C", "en"), ("", "en")])
+def test_the_run_log_follows_the_system_s_language(monkeypatch: pytest.MonkeyPatch, lang: str, expected: str) -> None:
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv("LANG", lang)
+    monkeypatch.setattr("aegis_core.resources.os.name", "posix")
+    assert system_language() == expected

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..pipeline import STEPS, State, states
 from ..plan import Plan, changed, demo_plan, get, parsed
-from ..resources import runs_folder
+from ..resources import runs_folder, system_language
 from ..run_directory import RunDirectory, read_json
 from .tables import indicator_table
 from .work import Settings, perform
@@ -26,7 +26,7 @@ def demo(
     changes: dict[str, Any] = dict(map(parsed, settings or []))
     if steps is not None:
         changes["train.steps"] = steps
-    plan = changed(demo_plan(), changes)
+    plan = changed(demo_plan(), {"report.language": system_language()} | changes)
     console = Console()
     run = _run_at(out, plan, changes) if out else _newest_unfinished(plan) or _fresh(plan)
     console.print(f"Run directory: {run.path}", soft_wrap=True, markup=False, highlight=False)

@@ -10,6 +10,7 @@ from rich.console import Console
 from ..failures import UsageError
 from ..pipeline import STEPS, State, Step, states, why_stale
 from ..plan import Plan, changed, demo_plan, parsed
+from ..resources import system_language
 from ..run_directory import RunDirectory
 from .tables import settings_lines, status_table
 from .work import RunFolder, Settings, apply_settings
@@ -21,7 +22,8 @@ def new(
     settings: Settings = None,
 ) -> None:
     """Start a run: write its plan."""
-    plan = changed(demo_plan() if demo else Plan(), dict(map(parsed, settings or [])))
+    changes = {"report.language": system_language()} | dict(map(parsed, settings or []))
+    plan = changed(demo_plan() if demo else Plan(), changes)
     RunDirectory.create(run_dir, plan)
 
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .. import stdio
 from ..events import Verdict
 from ..failures import UserError
-from ..pipeline import STEPS
+from ..pipeline import STEPS, State, states
 from ..run_directory import RunDirectory, sha256_of_file
 from .work import RunFolder
 
@@ -18,10 +19,12 @@ def verify(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", h
     """Hash every recorded file again and prove the fusion again; 1 if anything differs, naming it."""
     run = RunDirectory.open(run_dir)
     verdicts = []
-    for verdict in claims(run):
-        verdicts.append(verdict)
-        if not as_json:
-            print(f"{verdict.status:<8}{verdict.name}{_difference(verdict)}", flush=True)
+    terminal = sys.stdout
+    with stdio.quiet(run.stderr_path):
+        for verdict in claims(run):
+            verdicts.append(verdict)
+            if not as_json:
+                print(f"{verdict.status:<8}{verdict.name}{_difference(verdict)}", file=terminal, flush=True)
     passed = all(verdict.status != "fail" for verdict in verdicts)
     if as_json:
         rows = [{"name": v.name, "status": v.status, "measured": v.measured, "expected": v.expected} for v in verdicts]
@@ -39,10 +42,12 @@ def claims(run: RunDirectory) -> Iterator[Verdict]:
     for verdict in recorded_files(run):
         intact = intact and verdict.status == "pass"
         yield verdict
-    if intact and run.done("fuse"):
-        yield from _fusion(run)
-    if intact and run.done("export"):
-        yield from _export(run)
+    current = states(run, run.plan())
+    for step, recomputed in (("fuse", _fusion), ("export", _export)):
+        if intact and current[step] is State.DONE:
+            yield from recomputed(run)
+        elif current[step] is State.STALE:
+            yield Verdict(step, "skipped", "made before a change", "an up-to-date step can be recomputed")
 
 
 def recorded_files(run: RunDirectory) -> Iterator[Verdict]:

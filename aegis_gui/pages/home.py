@@ -21,7 +21,7 @@ from aegis_core.plan import DEMO, Plan, demo_plan
 from aegis_core.resources import runs_folder
 
 from .. import theme as themes
-from ..i18n import filled, mark, tr
+from ..i18n import filled, in_window_language, mark, tr
 from ..preferences import Preferences
 from ..runs import RunCard, fresh_name, known_runs
 from ..state import AppState
@@ -139,7 +139,7 @@ class HomePage(QWidget):
                     name=name,
                     characters=FORBIDDEN,
                 )
-            self.state.create(self.folder / name, plan)
+            self.state.create(self.folder / name, in_window_language(plan))
         except (UserError, OSError) as error:
             self._show_problem(error)
             return
