@@ -143,6 +143,14 @@ def test_verify_names_the_file_that_differs(cli_run: RunDirectory) -> None:
     assert str(path) in done.stderr
 
 
+def test_verify_recomputes_nothing_for_a_step_that_a_change_has_overtaken(cli_run: RunDirectory) -> None:
+    aegis("run", cli_run.path, "--to", "fuse")
+    aegis("set", cli_run.path, "train.steps=31")
+    done = aegis("verify", cli_run.path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {c["name"]: c["status"] for c in json.loads(done.stdout)["checks"]}["fuse"] == "skipped"
+
+
 def test_a_failed_step_is_one_sentence_and_one_advice_and_the_trace_only_on_request(cli_run: RunDirectory) -> None:
     done = aegis("run", cli_run.path, steps='{"prepare": "refuse"}')
     assert done.returncode == 1
