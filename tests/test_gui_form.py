@@ -70,6 +70,7 @@ def test_a_finished_edit_is_in_plan_json(qtbot: QtBot, state: AppState) -> None:
     ("name", "text", "said"),
     [
         ("train.learning_rate", "2", "Must be above 0 and at most 1."),
+        ("train.learning_rate", "0", "Must be above 0 and at most 1."),
         ("train.learning_rate", "abc", "Write a number"),
         ("train.learning_rate", "nan", "Write a number"),
         ("train.steps", "1", "Must be between 2 and 10,000,000."),

@@ -155,6 +155,20 @@ def test_the_fusion_page_shows_the_formula_with_this_runs_numbers_and_its_proof(
     assert "0.5451" not in page.formula_words.text()
 
 
+@pytest.mark.parametrize("stage", ["fuse", "export"])
+def test_verdicts_appear_while_the_step_is_still_running(begun: Window, stage: str) -> None:
+    begun.show_page(stage)
+    begun.state.begin()
+    begun.state.receive(stamped(events.StepStarted(), stage))
+    begun.state.receive(stamped(events.Verdict("F16: file size", "fail", "12 bytes", "13 bytes"), stage))
+    said = texts(begun.pages[stage])
+    assert "F16: file size" in said
+    assert "failed" in said
+    begun.state.receive(stamped(events.Verdict("F16: file size", "pass", "13 bytes", "13 bytes"), stage))
+    assert "failed" not in texts(begun.pages[stage])
+    begun.state.end()
+
+
 def test_the_export_page_lists_files_with_size_and_checks(finished: Window) -> None:
     finished.show_page("export")
     said = texts(finished.pages["export"])
