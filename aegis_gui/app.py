@@ -84,6 +84,9 @@ class Mishaps(QObject):
         self.path = cache_folder() / "window.log"
 
     def on_error(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            self.happened.emit(error)
+            return
         text = "".join(traceback.format_exception(kind, error, trace))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -122,8 +122,12 @@ class Window(QMainWindow):
         self._start(())
 
     def _start(self, arguments: tuple[str, ...]) -> None:
-        if self.runner.running or not all([page.settle() for page in self.pages.values()]):
+        if self.runner.running:
             return
+        for name, page in self.pages.items():
+            if not page.settle():
+                self.show_page(name)
+                return
         self.banner.hide()
         self._following = True
         try:

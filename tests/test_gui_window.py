@@ -15,11 +15,13 @@ from pytestqt.qtbot import QtBot
 
 from aegis_core import events
 from aegis_core.child import engine_command
+from aegis_core.failures import UserError
 from aegis_core.freshness import State
 from aegis_core.plan import Plan, changed, demo_plan
 from aegis_core.run_directory import RunDirectory
 from aegis_gui.app import Mishaps, open_first
 from aegis_gui.flow import HOME, PAGES, Status
+from aegis_gui.form import Form
 from aegis_gui.window import Window
 
 
@@ -146,6 +148,28 @@ def test_an_unforeseen_error_becomes_one_sentence_and_a_file(window: Window, tmp
     assert "ZeroDivisionError" in window.banner.sentence.text()
     assert "Traceback" not in window.banner.sentence.text()
     assert "Traceback" in mishaps.path.read_text(encoding="utf-8")
+
+
+def test_a_known_error_in_the_window_keeps_its_own_sentence(demo: Window) -> None:
+    mishaps = Mishaps(demo)
+    folder = demo.state.run.step_folder("check")
+    folder.mkdir()
+    (folder / "done.json").write_text("{", encoding="utf-8")
+    try:
+        demo.state.refresh()
+    except UserError as error:
+        mishaps.on_error(type(error), error, error.__traceback__)
+    assert "done.json is damaged" in demo.banner.sentence.text()
+    assert not mishaps.path.exists()
+
+
+def test_a_wrong_setting_on_another_page_keeps_the_engine_from_starting(demo: Window) -> None:
+    demo.show_page("train")
+    demo.pages["train"].findChild(Form).rows["train.steps"].control.line.setText("1")
+    demo.show_page("check")
+    demo.footer.acted.emit(demo.footer.action)
+    assert demo.page == "train"
+    assert not demo.runner.running
 
 
 def test_a_step_that_begins_comes_to_the_front_unless_the_person_looks_elsewhere(demo: Window) -> None:
