@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from . import theme as themes
 from .i18n import filled, tr
-from .pages.step_page import label
+from .panels import label
 from .theme import Theme
 
 

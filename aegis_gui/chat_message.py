@@ -5,7 +5,7 @@ from PySide6.QtGui import QResizeEvent, QTextDocument, QTextOption
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
 
 from . import theme as themes
-from .pages.step_page import label
+from .panels import label
 
 
 class MarkdownText(QTextBrowser):

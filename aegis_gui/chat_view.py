@@ -25,8 +25,9 @@ from . import text
 from . import theme as themes
 from .chat_message import Turn
 from .chat_session import ChatSession, Talk
+from .failure_box import failure_advice, failure_reason
 from .i18n import filled, mark, said, tr
-from .pages.step_page import failure_advice, failure_reason, label
+from .panels import label
 from .theme import Theme
 
 RENDER_MS = 80

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from . import theme as themes
 from .i18n import filled, mark, said, tr
-from .pages.step_page import label
+from .panels import label
 from .theme import Theme
 from .verdicts import ICONS, ROLES, WORDS
 

@@ -30,7 +30,7 @@ from . import text
 from .figures import Figure
 from .i18n import filled, tr
 from .live_plot import link
-from .pages.step_page import card
+from .panels import card
 from .plot_parts import phase_word
 from .plots import MAX_DRAWN_SCHEDULE, AlphaPlot, LossPlot, MemoryPlot, RotationPlot
 from .samples import Samples

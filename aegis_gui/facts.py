@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QWidget
 
 from . import theme as themes
-from .pages.step_page import label
+from .panels import label
 
 
 class Facts(QWidget):

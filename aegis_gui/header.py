@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QMenu, QToolButton, QWi
 
 from . import theme as themes
 from .i18n import LANGUAGES, mark, tr
-from .pages.step_page import label
+from .panels import label
 from .state import AppState
 from .theme import Theme
 

@@ -5,7 +5,7 @@ from PySide6.QtWidgets import QDialog, QVBoxLayout, QWidget
 
 from .facts import Facts
 from .i18n import mark, tr
-from .pages.step_page import label
+from .panels import label
 
 SENTENCES = (
     mark("AEGIS trains a small addition (an adapter) to a language model and a gate that lets a rotation in."),

@@ -18,8 +18,8 @@ from aegis_core.events import (
 
 from . import text
 from . import theme as themes
+from .failure_box import failure_advice, failure_reason
 from .i18n import filled, tr
-from .pages.step_page import failure_advice, failure_reason
 from .run_view import KEPT_LOG_LINES, RunView
 from .theme import Theme
 

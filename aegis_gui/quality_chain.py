@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QWidget
 from . import text
 from . import theme as themes
 from .i18n import mark, tr
-from .pages.step_page import label
+from .panels import label
 
 STAGES = {
     "base": mark("Base model"),

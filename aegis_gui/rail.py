@@ -7,7 +7,7 @@ from . import text
 from . import theme as themes
 from .flow import HOME, PAGES, Status
 from .i18n import filled, tr
-from .pages.step_page import label, status_colour
+from .panels import label, status_colour
 from .state import AppState
 from .theme import Theme
 

@@ -13,7 +13,7 @@ from . import text
 from . import theme as themes
 from .chat_message import Turn
 from .i18n import filled, mark, tr
-from .pages.step_page import label
+from .panels import label
 from .theme import Theme
 from .verdicts import VerdictRows
 

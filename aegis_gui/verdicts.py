@@ -9,7 +9,7 @@ from aegis_core.events import Verdict
 
 from . import theme as themes
 from .i18n import filled, mark, said, tr
-from .pages.step_page import label
+from .panels import label
 from .theme import Theme
 
 WORDS = {"pass": mark("passed"), "fail": mark("failed"), "skipped": mark("not measured")}

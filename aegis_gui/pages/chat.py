@@ -10,12 +10,13 @@ from ..chat_session import ChatSession
 from ..chat_view import RENDER_MS, ChatView
 from ..form import Form
 from ..i18n import mark, tr
+from ..panels import Section
 from ..run_view import RunView
 from ..state import AppState
 from ..tabs import Tabs, scrolled
 from ..theme import Theme
 from ..transcript import Transcript, read_transcript
-from .step_page import Section, StepPage
+from .step_page import StepPage
 
 TALK, QUESTIONS, SETTINGS = 0, 1, 2
 FIELDS = (

@@ -8,10 +8,11 @@ from aegis_core.events import CheckRow, Event
 
 from .. import theme as themes
 from ..i18n import filled, mark, said, tr
+from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 WORDS = {"ok": mark("ok"), "warning": mark("warning"), "missing": mark("missing")}
 ICONS = {"ok": "ok", "warning": "warning", "missing": "missing"}

@@ -16,12 +16,13 @@ from .. import theme as themes
 from ..facts import Facts
 from ..form import Form
 from ..i18n import filled, mark, tr
+from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
 from ..verdicts import VerdictRows
 from .fuse import STAGES
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 
 class ExportPage(StepPage):

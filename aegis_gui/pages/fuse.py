@@ -13,11 +13,12 @@ from .. import text
 from ..facts import Facts
 from ..form import Form
 from ..i18n import filled, mark, tr
+from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
 from ..verdicts import VerdictRows
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 STAGES = (
     ("base", mark("base model")),

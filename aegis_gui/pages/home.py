@@ -22,11 +22,11 @@ from aegis_core.resources import runs_folder
 
 from .. import theme as themes
 from ..i18n import filled, in_window_language, mark, tr
+from ..panels import Section, label
 from ..preferences import Preferences
 from ..runs import RunCard, fresh_name, known_runs
 from ..state import AppState
 from ..theme import Theme
-from .step_page import Section, label
 
 FORBIDDEN = '<>:"/\\|?*'
 

@@ -11,9 +11,10 @@ from .. import text
 from ..facts import Facts
 from ..form import Form
 from ..i18n import filled, mark, tr
+from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 MODEL = ("model.source", "model.revision", "model.dtype", "model.trust_remote_code")
 DATA = (

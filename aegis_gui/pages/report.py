@@ -15,11 +15,12 @@ from .. import theme as themes
 from ..checklist import Checklist
 from ..form import Form
 from ..i18n import mark, tr
+from ..panels import Section, label
 from ..quality_chain import QualityChain
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 
 class ReportPage(StepPage):

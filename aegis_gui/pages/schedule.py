@@ -8,12 +8,13 @@ from aegis_core.soul import schedule
 from .. import text
 from ..form import Form
 from ..i18n import filled, mark, tr
+from ..panels import Section, label
 from ..plots import AlphaPlot
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
 from ..trials import TrialsTable
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 CURVE = (
     "soul.schedule.kind",

@@ -7,10 +7,11 @@ from aegis_core.events import Event, TrialFinished
 from .. import text
 from ..form import Form
 from ..i18n import mark, tr
+from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
 from ..trials import TrialsTable
-from .step_page import Section, StepPage, label
+from .step_page import StepPage
 
 SETTINGS = (
     "search.enabled",

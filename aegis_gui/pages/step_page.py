@@ -4,11 +4,9 @@ import time
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtWidgets import (
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
-    QPushButton,
     QScrollArea,
     QVBoxLayout,
     QWidget,
@@ -19,9 +17,11 @@ from aegis_core.events import Event, Progress, StepFailed, StepFinished, StepSta
 
 from .. import text
 from .. import theme as themes
+from ..failure_box import FailureBox
 from ..flow import Status
 from ..form import Form
 from ..i18n import filled, mark, said, tr
+from ..panels import Section, label, set_role, status_colour
 from ..plan_fields import all_names, plan_field
 from ..run_view import RunView
 from ..state import AppState
@@ -243,106 +243,3 @@ class StepPage(QWidget):
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inner)
         page.addWidget(area, 1)
-
-
-class Section(QFrame):
-    """A card with a heading; put the content into `body`."""
-
-    def __init__(self, heading: str, parent: QWidget | None = None) -> None:
-        """`heading` is marked English."""
-        super().__init__(parent)
-        self.setProperty("role", "card")
-        self._heading = heading
-        self.heading = label(role="heading")
-        self.body = QVBoxLayout(self)
-        self.body.setContentsMargins(16, 12, 16, 16)
-        self.body.setSpacing(12)
-        self.body.addWidget(self.heading)
-        self.retranslate()
-
-    def retranslate(self) -> None:
-        self.heading.setText(tr(self._heading))
-
-
-class FailureBox(QFrame):
-    """A failure: one sentence, one suggestion, one button."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setProperty("role", "failure")
-        self._failure: StepFailed | None = None
-        self.reason = label(role="strong", wraps=True)
-        self.advice = label(wraps=True)
-        for line in (self.reason, self.advice):
-            line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.button = QPushButton()
-        sentences = QVBoxLayout()
-        sentences.setSpacing(4)
-        sentences.addWidget(self.reason)
-        sentences.addWidget(self.advice)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(16, 12, 16, 12)
-        row.setSpacing(16)
-        row.addLayout(sentences, 1)
-        row.addWidget(self.button)
-        self.retranslate()
-
-    def show_failure(self, failure: StepFailed) -> None:
-        self._failure = failure
-        self.retranslate()
-        self.show()
-
-    def retranslate(self) -> None:
-        self.button.setText(tr("Try again"))
-        if self._failure:
-            self.reason.setText(failure_reason(self._failure))
-            self.advice.setText(failure_advice(self._failure))
-            self.advice.setVisible(bool(self.advice.text()))
-
-
-def failure_reason(failure: StepFailed) -> str:
-    """The sentence in the window's language."""
-    template = failure.reason_template
-    return filled(template, failure.values) if template else said(failure.reason)
-
-
-def failure_advice(failure: StepFailed) -> str:
-    template = failure.advice_template
-    return filled(template, failure.values) if template else said(failure.advice)
-
-
-def status_colour(status: Status, theme: Theme) -> str:
-    colours = {
-        Status.DONE: theme.success,
-        Status.FAILED: theme.danger,
-        Status.STALE: theme.warning,
-        Status.CANCELLED: theme.warning,
-        Status.RUNNING: theme.text,
-        Status.PAUSED: theme.text,
-    }
-    return colours.get(status, theme.secondary)
-
-
-def label(content: str = "", *, role: str = "", wraps: bool = False) -> QLabel:
-    """A label in one of the roles of the style sheet."""
-    made = QLabel(content)
-    made.setTextFormat(Qt.TextFormat.PlainText)
-    made.setWordWrap(wraps)
-    if role:
-        made.setProperty("role", role)
-    return made
-
-
-def set_role(widget: QWidget, role: str) -> None:
-    """Give a widget another role of the style sheet."""
-    if widget.property("role") != role:
-        widget.setProperty("role", role)
-        widget.style().unpolish(widget)
-        widget.style().polish(widget)
-
-
-def card() -> QFrame:
-    """A quiet box with a hairline; give it a layout."""
-    made = QFrame()
-    made.setProperty("role", "card")
-    return made

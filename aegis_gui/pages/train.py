@@ -7,11 +7,12 @@ from aegis_core.events import Event, StepStarted
 from ..cockpit import Cockpit
 from ..form import Form
 from ..i18n import mark
+from ..panels import Section
 from ..run_view import RunView
 from ..state import AppState
 from ..tabs import Tabs, scrolled
 from ..theme import Theme
-from .step_page import Section, StepPage
+from .step_page import StepPage
 
 CURVES, SETTINGS = 0, 1
 TRAINING = (

@@ -1,0 +1,64 @@
+"""The plain pieces pages are made of: labels in a role, cards, sections with a heading."""
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
+
+from .flow import Status
+from .i18n import tr
+from .theme import Theme
+
+
+def label(content: str = "", *, role: str = "", wraps: bool = False) -> QLabel:
+    """A label in one of the roles of the style sheet."""
+    made = QLabel(content)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setWordWrap(wraps)
+    if role:
+        made.setProperty("role", role)
+    return made
+
+
+def card() -> QFrame:
+    """A quiet box with a hairline; give it a layout."""
+    made = QFrame()
+    made.setProperty("role", "card")
+    return made
+
+
+class Section(QFrame):
+    """A card with a heading; put the content into `body`."""
+
+    def __init__(self, heading: str, parent: QWidget | None = None) -> None:
+        """`heading` is marked English."""
+        super().__init__(parent)
+        self.setProperty("role", "card")
+        self._heading = heading
+        self.heading = label(role="heading")
+        self.body = QVBoxLayout(self)
+        self.body.setContentsMargins(16, 12, 16, 16)
+        self.body.setSpacing(12)
+        self.body.addWidget(self.heading)
+        self.retranslate()
+
+    def retranslate(self) -> None:
+        self.heading.setText(tr(self._heading))
+
+
+def set_role(widget: QWidget, role: str) -> None:
+    """Give a widget another role of the style sheet."""
+    if widget.property("role") != role:
+        widget.setProperty("role", role)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
+
+
+def status_colour(status: Status, theme: Theme) -> str:
+    colours = {
+        Status.DONE: theme.success,
+        Status.FAILED: theme.danger,
+        Status.STALE: theme.warning,
+        Status.CANCELLED: theme.warning,
+        Status.RUNNING: theme.text,
+        Status.PAUSED: theme.text,
+    }
+    return colours.get(status, theme.secondary)
