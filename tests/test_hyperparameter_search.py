@@ -187,17 +187,27 @@ def test_a_hopeless_trial_is_pruned(prepared_context: StepContext, monkeypatch: 
     assert rows[2]["value"] is None and set(rows[2]["intermediate"]) == {"25"}
 
 
-@pytest.mark.parametrize(
-    "changes, sentence",
-    [
-        ({"data__sequence_length": 64, "search__tokens_per_trial": 511}, "512 are needed"),
-        ({"search__learning_rate_low": 0.1}, "space of learning_rate is empty"),
-        ({"search__warmup_steps_low": 11}, "space of warmup_steps is empty"),
-        ({"search__batch_sizes": (0, 1)}, "1 or more"),
-    ],
-)
-def test_a_space_that_cannot_be_searched_is_refused(
-    prepared_context: StepContext, changes: dict[str, Any], sentence: str
+def test_a_budget_too_small_for_two_steps_is_refused(prepared_context: StepContext) -> None:
+    with pytest.raises(UserError, match="512 are needed"):
+        search_step.run(search_plan(data__sequence_length=64, search__tokens_per_trial=511), prepared_context)
+
+
+def test_an_empty_batch_is_refused(prepared_context: StepContext) -> None:
+    with pytest.raises(UserError, match="1 or more"):
+        search_step.run(search_plan(search__batch_sizes=(0, 1)), prepared_context)
+
+
+def test_settings_that_do_not_go_together_fail_their_trial_only(
+    prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=sentence):
-        search_step.run(search_plan(**changes), prepared_context)
+    """A warm-up of alpha that would last longer than the schedule itself."""
+    warmups = iter([0.39, 0.0])
+
+    def set_warmups(trial: optuna.Trial, space: Any) -> dict[str, Any]:
+        warmup = next(warmups)
+        return {"alpha_warmup": trial.suggest_float("alpha_warmup", warmup, warmup), "batch_size": 2}
+
+    monkeypatch.setattr(search_step, "suggest", set_warmups)
+    search_step.run(search_plan(search__n_trials=2, soul__schedule__end_fraction=0.3), prepared_context)
+    rows = read_json(prepared_context.folder / "trials.json")
+    assert [row["state"] for row in rows] == ["FAIL", "COMPLETE"] and "end_fraction" in rows[0]["reason"]

@@ -15,7 +15,16 @@ from ..models.loading import choose_dtype, load_model
 from ..plan import Plan, SearchPlan
 from ..run_directory import write_json
 from ..search.short_run import ShortRuns
-from ..search.study import POSITION, StudyPlan, Tried, best_of, n_startup_trials, refuse_without_best, run_study
+from ..search.study import (
+    POSITION,
+    StudyPlan,
+    TrialFailed,
+    Tried,
+    best_of,
+    n_startup_trials,
+    refuse_without_best,
+    run_study,
+)
 
 SETTINGS = {
     "learning_rate": "train.learning_rate",
@@ -26,8 +35,7 @@ SETTINGS = {
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
-    """Leaves study.db, trials.json and best.json; UserError if no trial completes or the space is empty."""
-    _check_space(plan.search)
+    """Leaves study.db, trials.json and best.json; UserError if no trial completes."""
     n_tokens = token_budget(plan)
 
     prepared = ctx.run.step_folder("prepare")
@@ -40,7 +48,10 @@ def run(plan: Plan, ctx: StepContext) -> None:
     )
 
     def objective(trial: optuna.Trial, params: dict[str, Any]) -> Tried:
-        tried_plan = trial_plan(plan, params, n_tokens)
+        try:
+            tried_plan = trial_plan(plan, params, n_tokens)
+        except UserError as error:  # settings that do not go together, such as a warm-up beyond the end of the schedule
+            raise TrialFailed(error.reason) from error
         n_steps, n_before = tried_plan.train.steps, trial.user_attrs[POSITION]
 
         def on_step(step: int) -> None:
@@ -102,8 +113,10 @@ def trial_plan(plan: Plan, params: dict[str, Any], n_tokens: int) -> Plan:
 def token_budget(plan: Plan) -> int:
     """The largest number of tokens up to tokens_per_trial that whole steps of every batch size spend exactly.
 
-    UserError if that leaves the largest batch fewer than two steps.
+    UserError if that leaves the largest batch fewer than two steps, or if a batch size is not positive.
     """
+    if any(size < 1 for size in plan.search.batch_sizes):
+        raise UserError("Batch sizes to try must be 1 or more.", "Change search.batch_sizes.")
     per_sequence = plan.train.accumulation * plan.data.sequence_length
     unit = math.lcm(*plan.search.batch_sizes) * per_sequence
     budget = plan.search.tokens_per_trial // unit * unit
@@ -116,20 +129,3 @@ def token_budget(plan: Plan) -> int:
             needed=needed,
         )
     return budget
-
-
-def _check_space(space: SearchPlan) -> None:
-    for name, low, high in (
-        ("learning_rate", space.learning_rate_low, space.learning_rate_high),
-        ("warmup_steps", space.warmup_steps_low, space.warmup_steps_high),
-    ):
-        if low > high:
-            raise UserError(
-                "The search space of {name} is empty: its lowest value {low} is above its highest {high}.",
-                "Swap search.{name}_low and search.{name}_high.",
-                name=name,
-                low=low,
-                high=high,
-            )
-    if any(size < 1 for size in space.batch_sizes):
-        raise UserError("Batch sizes to try must be 1 or more.", "Change search.batch_sizes.")
