@@ -192,11 +192,6 @@ def test_a_budget_too_small_for_two_steps_is_refused(prepared_context: StepConte
         search_step.run(search_plan(data__sequence_length=64, search__tokens_per_trial=511), prepared_context)
 
 
-def test_an_empty_batch_is_refused(prepared_context: StepContext) -> None:
-    with pytest.raises(UserError, match="1 or more"):
-        search_step.run(search_plan(search__batch_sizes=(0, 1)), prepared_context)
-
-
 def test_settings_that_do_not_go_together_fail_their_trial_only(
     prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

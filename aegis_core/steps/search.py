@@ -113,10 +113,8 @@ def trial_plan(plan: Plan, params: dict[str, Any], n_tokens: int) -> Plan:
 def token_budget(plan: Plan) -> int:
     """The largest number of tokens up to tokens_per_trial that whole steps of every batch size spend exactly.
 
-    UserError if that leaves the largest batch fewer than two steps, or if a batch size is not positive.
+    UserError if that leaves the largest batch fewer than two steps.
     """
-    if any(size < 1 for size in plan.search.batch_sizes):
-        raise UserError("Batch sizes to try must be 1 or more.", "Change search.batch_sizes.")
     per_sequence = plan.train.accumulation * plan.data.sequence_length
     unit = math.lcm(*plan.search.batch_sizes) * per_sequence
     budget = plan.search.tokens_per_trial // unit * unit
