@@ -19,6 +19,20 @@ from aegis_core.run_directory import RunDirectory
 from aegis_gui.app import build
 from aegis_gui.window import Window
 
+BUSY_MACHINE = events.Telemetry(
+    gpu_name="NVIDIA GeForce RTX 3060",
+    vram_used_bytes=7_100_000_000,
+    vram_total_bytes=12_000_000_000,
+    vram_own_bytes=6_200_000_000,
+    gpu_percent=96,
+    gpu_celsius=71,
+    gpu_watts=143,
+    ram_used_bytes=9_800_000_000,
+    ram_total_bytes=32_000_000_000,
+    ram_own_bytes=3_100_000_000,
+    disk_free_bytes=212_000_000_000,
+)
+"""An invented reading of a machine that has everything: the strip at its longest."""
 RITUAL = Path(__file__).parent / "data" / "ritual"
 
 

@@ -18,7 +18,7 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QApplication
 
-from aegis_core import events
+from aegis_core import events, hardware
 from aegis_core.plan import demo_plan
 from aegis_gui.flow import PAGES
 from aegis_gui.i18n import LANGUAGES
@@ -28,19 +28,6 @@ from aegis_gui.window import Window
 SIZE = QSize(1280, 800)
 SHEET_COLUMNS, SHEET_WIDTH = 2, 960
 SETTLING_SECONDS = 0.3
-MACHINE = events.Telemetry(
-    gpu_name="NVIDIA GeForce RTX 3060",
-    vram_used_bytes=7_100_000_000,
-    vram_total_bytes=12_000_000_000,
-    vram_own_bytes=6_200_000_000,
-    gpu_percent=96,
-    gpu_celsius=71,
-    gpu_watts=143,
-    ram_used_bytes=9_800_000_000,
-    ram_total_bytes=32_000_000_000,
-    ram_own_bytes=3_100_000_000,
-    disk_free_bytes=212_000_000_000,
-)
 
 
 def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
@@ -60,7 +47,7 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
 
 def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list[Path]:
     pictures = [_picture(window, out, "home", "empty", *look) for look in _looks(window)]
-    finished = run_dir or recorded_run(runs / "borea-physics-01", demo_plan()).path
+    finished = run_dir or recorded_run(runs / "demo", demo_plan()).path
     window.state.open(finished)
     for look in _looks(window):
         pictures += [_picture(window, out, page, "done", *look) for page in PAGES]
@@ -96,7 +83,7 @@ def _picture(window: Window, out: Path, page: str, state: str, language: str, th
     if window.appearance.theme.name != theme:
         window._use_theme(theme)
     window.show_page(page)
-    window.strip.show_reading(MACHINE)
+    window.strip.show_reading(hardware.reading(out))
     until = time.monotonic() + SETTLING_SECONDS * (5 if page == "train" else 1)
     while time.monotonic() < until:
         QApplication.processEvents()

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gui_parts import clipped, japanese, mark_done, open_window, recorded_events, recorded_run, stamped, texts
+from gui_parts import (
+    BUSY_MACHINE,
+    clipped,
+    japanese,
+    mark_done,
+    open_window,
+    recorded_events,
+    recorded_run,
+    stamped,
+    texts,
+)
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -271,6 +281,7 @@ def test_no_text_is_clipped_in_the_smallest_window(
     shared: Window, tmp_path: Path, language: str, state: str, qapp: QApplication
 ) -> None:
     shared.language.use(language)
+    shared.machine.shut_down()
     shared.resize(*SMALLEST)
     if state == "done":
         shared.state.open(recorded_run(tmp_path / "runs" / "ritual 儀式").path)
@@ -279,6 +290,7 @@ def test_no_text_is_clipped_in_the_smallest_window(
     found = {}
     for page in PAGES:
         shared.show_page(page)
+        shared.strip.show_reading(BUSY_MACHINE)
         for _ in range(3):
             qapp.processEvents()
         found[page] = clipped(shared)
