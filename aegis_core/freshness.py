@@ -18,13 +18,15 @@ from .run_directory import Done, RunDirectory
 class Step:
     """`settings` are the plan's sections or fields the result depends on (a leading "-" takes one out again);
     `inputs` the steps whose results it reads; `optional` steps have an `enabled` setting in their own section.
-    `owns` are the settings this step may write into the plan."""
+    `owns` are the settings this step may write into the plan. A step that `shows_gaps` runs with whatever results
+    there are."""
 
     id: str
     settings: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     optional: bool = False
     owns: tuple[str, ...] = ()
+    shows_gaps: bool = False
 
     def run(self, plan: Plan, ctx: StepContext) -> None:
         importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
@@ -50,7 +52,12 @@ STEPS: tuple[Step, ...] = (
     Step("fuse", ("fuse",), ("train",)),
     Step("export", ("export",), ("fuse",)),
     Step("chat", ("chat",), ("export",)),
-    Step("report", ("report",), ("check", "prepare", "search", "schedule", "train", "fuse", "export", "chat")),
+    Step(
+        "report",
+        ("report",),
+        ("check", "prepare", "search", "schedule", "train", "fuse", "export", "chat"),
+        shows_gaps=True,
+    ),
 )
 BY_ID = {step.id: step for step in STEPS}
 
@@ -110,10 +117,12 @@ def _state(run: RunDirectory, plan: Plan, step: Step, earlier: dict[str, State])
     if disabled(plan, step):
         return State.DISABLED
     done = run.done(step.id)
-    inputs_done = all(earlier[name] in (State.DONE, State.DISABLED) for name in step.inputs)
+    inputs = {earlier[name] for name in step.inputs}
+    fed = inputs <= {State.DONE, State.DISABLED}
     if done is None:
-        return State.READY if inputs_done else State.WAITING
-    return State.DONE if inputs_done and not why_stale(run, plan, step) else State.STALE
+        return State.READY if fed or step.shows_gaps else State.WAITING
+    usable = State.STALE not in inputs if step.shows_gaps else fed
+    return State.DONE if usable and not why_stale(run, plan, step) else State.STALE
 
 
 def misfits(run: RunDirectory, plan: Plan, step: Step, done: Done) -> list[str]:
@@ -137,6 +146,9 @@ def input_digests(run: RunDirectory, plan: Plan, step: Step) -> dict[str, str]:
 
 
 def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
+    """The steps it needs and that are not done."""
+    if step.shows_gaps:
+        return []
     now = states(run, plan)
     return [name for name in step.inputs if now[name] not in (State.DONE, State.DISABLED)]
 

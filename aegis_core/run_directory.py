@@ -126,6 +126,14 @@ class RunDirectory:
         write_json(self.step_folder(step) / "done.json", row)
         return done
 
+    def name_of(self, path: Path) -> str:
+        """A path as the run's files record it: relative to the run (POSIX form) inside it, absolute elsewhere.
+
+        So a run keeps its own files when it is moved. `run.path / name` leads back.
+        """
+        resolved, home = path.resolve(), self.path.resolve()
+        return resolved.relative_to(home).as_posix() if resolved.is_relative_to(home) else str(resolved)
+
     def output_path(self, artifact: Artifact) -> Path:
         return self.path / artifact.path
 
@@ -168,9 +176,7 @@ class RunDirectory:
         path = (self.path / artifact.path).resolve()
         size = path.stat().st_size
         known = artifact.sha256 if size == artifact.bytes else ""
-        home = self.path.resolve()
-        name = path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
-        return Artifact(name, size, known or sha256_of_file(path))
+        return Artifact(self.name_of(path), size, known or sha256_of_file(path))
 
 
 def read_done(folder: Path) -> Done | None:

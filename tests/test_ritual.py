@@ -32,6 +32,13 @@ def test_the_ritual_ends_with_a_report_of_measured_claims(run: RunDirectory) -> 
     assert report["chat"]["backend"] == "embedded"
 
 
+def test_a_run_log_can_be_written_before_anything_was_done_and_claims_nothing(run: RunDirectory) -> None:
+    assert engine(run, "report").returncode == 0
+    indicators = json.loads((run.path / "report.json").read_text(encoding="utf-8"))["indicators"]
+    assert len(indicators) == 7
+    assert not any(row["status"] == "pass" for row in indicators.values())
+
+
 @pytest.mark.timeout(900)
 def test_a_kill_at_any_step_loses_no_finished_step(run: RunDirectory) -> None:
     for number, step in enumerate(STEPS):

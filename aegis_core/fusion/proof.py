@@ -92,11 +92,11 @@ class Proof:
             _verdict("head_difference", self.head_difference <= HEAD_LIMIT, self.head_difference, f"≤ {HEAD_LIMIT:g}"),
         ]
 
-    def as_row(self, folder: Path) -> dict[str, Any]:
+    def as_row(self, folder: str) -> dict[str, Any]:
         """proof.json; numbers that are not finite become null."""
         row = {name: value for name, value in asdict(self).items() if name not in ("gated", "fused")}
         row = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in row.items()}
-        return row | {"limits": self.limits, "passed": self.passed, "folder": str(folder)}
+        return row | {"limits": self.limits, "passed": self.passed, "folder": folder}
 
 
 def prove(

@@ -35,7 +35,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
     if not proof.passed:
         _refuse(folder, proof, ctx)
     write_quality(ctx.folder / "quality.json", {"gated": proof.gated, "fused": proof.fused})
-    write_json(ctx.folder / "proof.json", proof.as_row(folder))
+    write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(folder)))
     _declare(folder, ingredients, ctx)
 
 
@@ -56,7 +56,7 @@ def _refuse(folder: Path, proof: Proof, ctx: StepContext) -> None:
     refused = folder.with_name(folder.name + ".refused")
     shutil.rmtree(refused, ignore_errors=True)
     folder.replace(refused)
-    write_json(ctx.folder / "proof.json", proof.as_row(refused))
+    write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(refused)))
     failed = [f"{v.name} {v.measured} ({v.expected})" for v in proof.verdicts() if v.status == "fail"]
     raise UserError(
         "The fused model is not the gated one: {failed}.",

@@ -122,5 +122,5 @@ class FusePage(StepPage):
                     loss = text.number(quality[stage]["loss"])
                     facts.append((filled("Held-out loss, {stage}", stage=tr(name)), filled("{loss} nats", loss=loss)))
         if (folder / "proof.json").is_file():
-            facts.append((tr("Folder"), str(read_json(folder / "proof.json").get("folder", ""))))
+            facts.append((tr("Folder"), str(self.state.run.path / read_json(folder / "proof.json").get("folder", ""))))
         return facts
