@@ -46,7 +46,8 @@ class Child:
         self._stderr_path = stderr_path
         stderr_path.parent.mkdir(parents=True, exist_ok=True)
         if stderr_path.is_file() and stderr_path.stat().st_size > _STDERR_KEPT_BYTES:
-            stderr_path.unlink()
+            with contextlib.suppress(PermissionError):  # Windows, while another child writes there
+                stderr_path.unlink()
         with stderr_path.open("ab") as stderr:
             self._stderr_start = stderr.seek(0, os.SEEK_END)
             self._process = subprocess.Popen(

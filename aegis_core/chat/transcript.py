@@ -15,7 +15,7 @@ def read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines() if line]
+    return [json.loads(line) for line in whole.split("\n") if line]  # splitlines would cut at U+2028
 
 
 def append_row(path: Path, row: Row) -> None:

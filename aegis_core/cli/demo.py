@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..failures import UserError
 from ..pipeline import STEPS, State, states
 from ..plan import Plan, changed, demo_plan, get, parsed
 from ..resources import runs_folder, system_language
@@ -54,8 +55,11 @@ def _newest_unfinished(plan: Plan) -> RunDirectory | None:
     """The newest demo run with this very plan that was cut off and on which nobody works."""
     folders = sorted(runs_folder().glob(f"{_PREFIX}*/plan.json"), reverse=True)
     for run in (RunDirectory(path.parent) for path in folders):
-        found = run.plan()
-        finished = all(state in (State.DONE, State.DISABLED) for state in states(run, found).values())
+        try:
+            found = run.plan()
+            finished = all(state in (State.DONE, State.DISABLED) for state in states(run, found).values())
+        except UserError:  # damaged, or of another version: it must not stand in the way of a new one
+            continue
         if found == _with_results_of(found, plan) and not finished and not run.is_locked():
             return run
     return None

@@ -25,6 +25,10 @@ def verify(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", h
             verdicts.append(verdict)
             if not as_json:
                 print(f"{verdict.status:<8}{verdict.name}{_difference(verdict)}", file=terminal, flush=True)
+    if not verdicts:
+        raise UserError(
+            "No step of {path} is finished, so there is nothing to verify.", "Run it first: aegis run.", path=run.path
+        )
     passed = all(verdict.status != "fail" for verdict in verdicts)
     if as_json:
         rows = [{"name": v.name, "status": v.status, "measured": v.measured, "expected": v.expected} for v in verdicts]

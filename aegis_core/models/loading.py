@@ -27,7 +27,9 @@ def choose_dtype(name: str) -> torch.dtype:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder; UserError if there is none or it is damaged."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise UserError(
             "The tokenizer in {folder} cannot be read: {problem}",
@@ -45,7 +47,12 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,  # unsaid, transformers would ask on the terminal
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(

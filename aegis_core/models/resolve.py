@@ -1,5 +1,6 @@
 """From a plan's model source to a folder on this machine whose every weight is known by hash."""
 
+import errno
 import json
 import math
 from collections.abc import Callable
@@ -105,6 +106,8 @@ def _download(plan: ModelPlan, ctx: StepContext) -> Path:
     except RepositoryNotFoundError as error:
         raise UserError("The hub knows no model {model}.", "Check the spelling.", model=plan.source) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
+            raise  # the disk's fault, not the hub's
         raise UserError(
             "{model} could not be fetched: the hub did not answer.",
             "Check the connection, or choose a local folder or the demo model.",

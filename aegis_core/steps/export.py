@@ -32,7 +32,16 @@ from ..gguf_export.writer import Source, expected_bytes, write_gguf
 from ..models.identity import read_base
 from ..models.loading import device, load_tokenizer
 from ..plan import Plan
-from ..run_directory import RunDirectory, read_json, sha256_of_file, sha256_of_json, sync, sync_folder, write_json
+from ..run_directory import (
+    RunDirectory,
+    read_json,
+    rename,
+    sha256_of_file,
+    sha256_of_json,
+    sync,
+    sync_folder,
+    write_json,
+)
 from ..soul.gate import load_soul
 
 # Losses of the same model in two number formats; the second is what Q4_K_M usually costs, doubled.
@@ -114,12 +123,12 @@ def _export(ctx: StepContext, source: Source, kind: str, path: Path, held_out: P
             )
         types = GgufFile(draft).tensor_types()
         sha256 = sha256_of_file(draft)
-        draft.replace(path)
+        rename(draft, path)
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
     row = {
-        "path": _recorded(path, ctx.run),
+        "path": ctx.run.name_of(path),
         "type": kind,
         "bytes": path.stat().st_size,
         "sha256": sha256,
@@ -274,13 +283,6 @@ def _check_hash(path: Path, expected: str) -> Check:
 def _file_name(model_name: str) -> str:
     """The model's name with everything a file system may not like replaced."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", model_name)
-
-
-def _recorded(path: Path, run: RunDirectory) -> str:
-    """Relative to the run where the file lies in it, absolute elsewhere, as in done.json."""
-    absolute = path.resolve()
-    root = run.path.resolve()
-    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
 
 
 def _bytes(ctx: StepContext, phase: str) -> Callable[[int, int], None]:

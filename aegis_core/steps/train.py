@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..cancel import Cancelled
 from ..context import StepContext
 from ..data.packed import Packed, load_packed
 from ..evaluation.answering import greedy_answer
@@ -114,7 +115,11 @@ class _Watch:
         self._ctx.emit(Metric("tokens_per_second", report.step, report.n_tokens / max(report.seconds, 1e-9)))
         self._ctx.emit(Progress(report.step, self._plan.train.steps, "steps"))
         if self._due(report.step):
-            row["held_out_loss"] = self._held_out_loss(report.step)
+            try:
+                row["held_out_loss"] = self._held_out_loss(report.step)
+            except Cancelled:  # only the measurement ends: the step was made and is saved before training stops
+                if report.step == self._plan.train.steps:
+                    raise  # a finished training needs its last measurement
         self.metrics.append(row)
 
     def _announce_phase(self, step: int) -> None:

@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from ..run_directory import read_json, sha256_of_file, sync, sync_folder, write_json
+from ..run_directory import read_json, rename, sha256_of_file, sync, sync_folder, write_json
 
 MANIFEST = "files.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -18,7 +18,7 @@ def seal(draft: Path, folder: Path, step: int) -> Path:
         sync(path)
     target = folder / f"checkpoint-{step:06d}"
     shutil.rmtree(target, ignore_errors=True)
-    draft.replace(target)
+    rename(draft, target)
     sync_folder(folder)
     return target
 
@@ -38,11 +38,6 @@ def step_of(checkpoint: Path) -> int:
 
 def keep_newest(folder: Path, n_kept: int) -> None:
     for path in _sorted(folder)[:-n_kept]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def remove_all(folder: Path) -> None:
-    for path in _sorted(folder):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -96,6 +96,7 @@ class _GatedTrainer(Trainer):
         )
         # GatedModel.forward takes num_items_in_batch and divides by it, so accumulation sums to one mean.
         self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = True  # position 0 is no target: counting it would make the mean too small
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         train, soul = self._plan.train, self._plan.soul
