@@ -1,5 +1,6 @@
 """The ordered steps: runs them, skips what is fresh, resumes what was cut off; the one place that catches."""
 
+import contextlib
 import gc
 import shutil
 import sys
@@ -179,7 +180,9 @@ def _still_there(aside: Path, artifact: Artifact) -> bool:
 
 
 def _forget_previous(run: RunDirectory, step: Step) -> None:
-    _discard(run.previous_folder(step.id))
+    """As far as possible: what another program holds open (Windows) must not make a finished step a failed one."""
+    with contextlib.suppress(PermissionError):
+        _discard(run.previous_folder(step.id))
 
 
 def _discard(folder: Path) -> None:
