@@ -6,11 +6,12 @@ A finished step stays fresh until a setting it depends on, a result it read or a
 import importlib
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from . import plan as plans
 from .context import StepContext
-from .plan import Frozen, Plan
+from .plan import DEMO, PHYSICS, Frozen, Plan
 from .run_directory import Done, RunDirectory
 
 
@@ -18,7 +19,8 @@ from .run_directory import Done, RunDirectory
 class Step:
     """`settings` are the plan's sections or fields the result depends on (a leading "-" takes one out again);
     `inputs` the steps whose results it reads; `optional` steps have an `enabled` setting in their own section.
-    `owns` are the settings this step may write into the plan. A step that `shows_gaps` runs with whatever results
+    `owns` are the settings this step may write into the plan. `reads` are the settings that may name
+    files of the user's, which the result depends on as well. A step that `shows_gaps` runs with whatever results
     there are."""
 
     id: str
@@ -26,6 +28,7 @@ class Step:
     inputs: tuple[str, ...] = ()
     optional: bool = False
     owns: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     shows_gaps: bool = False
 
     def run(self, plan: Plan, ctx: StepContext) -> None:
@@ -37,10 +40,10 @@ _TRAINING = ("lora", "soul", "train")
 
 STEPS: tuple[Step, ...] = (
     Step("check"),
-    Step("prepare", ("model", "data")),
+    Step("prepare", ("model", "data"), reads=("model.source", "data.source")),
     Step(
         "search",
-        ("search", *_TRAINING, *(f"-{name}" for name in (*_SEARCHED, "soul.schedule"))),
+        ("search", *_TRAINING, *(f"-{name}" for name in (*_SEARCHED, "soul.schedule", "train.steps"))),
         ("prepare",),
         True,
         _SEARCHED,
@@ -50,7 +53,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step("train", _TRAINING, ("prepare",)),
     Step("fuse", ("fuse",), ("train",)),
-    Step("export", ("export",), ("fuse",)),
+    Step("export", ("export", "chat.model_name"), ("fuse",)),
     Step("chat", ("chat",), ("export",)),
     Step(
         "report",
@@ -98,7 +101,17 @@ def settings_of(plan: Plan, step: Step) -> dict[str, Any]:
                 del kept[key]
         else:
             kept |= {k: v for k, v in tree.items() if k == name or k.startswith(name + ".")}
-    return kept
+    return kept | {f"{name} on disk": _on_disk(str(tree[name])) for name in step.reads}
+
+
+def _on_disk(source: str) -> list[list[Any]]:
+    """Name, size and time of the file a setting names, or of the files directly in the folder it names."""
+    if source in (DEMO, PHYSICS):
+        return []
+    path = Path(source).expanduser()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    known = [(file.name, file.stat()) for file in files if file.is_file()]
+    return [[name, status.st_size, status.st_mtime_ns] for name, status in known]
 
 
 def _substance(model: Frozen, prefix: str = "") -> dict[str, Any]:

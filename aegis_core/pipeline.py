@@ -42,6 +42,7 @@ from .run_directory import RunDirectory, read_done, read_json, rename, sha256_of
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
 _BEGUN = "begun.json"
+REPORT_FILES = ("report.json", "report.md", "report.html")
 
 
 def selection(only: str | None = None, first: str | None = None, last: str | None = None) -> tuple[Step, ...]:
@@ -143,8 +144,18 @@ def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) ->
     folder = run.step_folder(step.id)
     if folder.exists() and not _begun_alike(run, plan, step, inputs):
         _put_aside(run, step)
+    _retire_report(run)
     folder.mkdir(exist_ok=True)
     write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
+
+
+def _retire_report(run: RunDirectory) -> None:
+    """Move the run log aside as soon as any step begins: it must not stand there green while its run changes."""
+    aside = run.previous_folder("report")
+    for name in REPORT_FILES:
+        if (run.path / name).is_file():
+            aside.mkdir(parents=True, exist_ok=True)
+            rename(run.path / name, aside / name)
 
 
 def _put_aside(run: RunDirectory, step: Step) -> None:

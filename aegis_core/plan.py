@@ -41,9 +41,6 @@ class ModelPlan(Frozen):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Number format for computing; auto follows the hardware.", advanced=True
     )
-    trust_remote_code: bool = setting(
-        False, "Run program code that comes with the model. Leave off unless you trust its author.", advanced=True
-    )
 
 
 class DataPlan(Frozen):
@@ -190,7 +187,7 @@ class ChatPlan(Frozen):
 
 
 class ReportPlan(Frozen):
-    language: Literal["en", "ja"] = setting("ja", "Language of the run log.", cosmetic=True)
+    language: Literal["en", "ja"] = setting("ja", "Language of the run log.")
 
 
 class Plan(Frozen):

@@ -13,7 +13,6 @@ from .i18n import mark
 LABELS = {
     "model.source": mark("Base model"),
     "model.dtype": mark("Number format"),
-    "model.trust_remote_code": mark("Allow the model's own code"),
     "data.source": mark("Dataset"),
     "data.language": mark("Questions in"),
     "data.text_field": mark("Text column"),

@@ -1,5 +1,7 @@
 """The whole ritual clicked through in the window, on a real model of two layers, with the real engine."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from aegis_core.run_directory import RunDirectory, read_json
 from aegis_gui.flow import PAGES, Status
 from aegis_gui.window import Window
 
+ROOT = Path(__file__).parent.parent
 STEP_MILLISECONDS = 240_000
 FILES = (
     "check/check.json",
@@ -68,3 +71,19 @@ def test_clicking_through_every_page_gives_every_file(
     assert report["indicators"]["gguf_verified"]["status"] == "pass"
     assert "passed" in texts(window.pages["fuse"])
     assert window.state.plan.soul.schedule == RunDirectory(run.path).plan().soul.schedule
+    assert weights_of(run) == weights_of(in_the_terminal(tmp_path / "terminal", plan))
+
+
+def in_the_terminal(folder: Path, plan: Plan) -> RunDirectory:
+    """The same ritual without a window."""
+    run = RunDirectory.create(folder, plan)
+    command = [sys.executable, "-m", "aegis_core", "run", str(run.path), "--to", "export"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def weights_of(run: RunDirectory) -> dict[str, str]:
+    """The hash of everything that training, fusion and export made of the same plan."""
+    outputs = [artifact for step in ("prepare", "train", "fuse", "export") for artifact in run.done(step).outputs]
+    return {a.path: a.sha256 for a in outputs if a.path.endswith((".safetensors", ".gguf"))}

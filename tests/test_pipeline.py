@@ -20,7 +20,7 @@ from aegis_core.events import (
     StepStarted,
 )
 from aegis_core.failures import UsageError, UserError
-from aegis_core.pipeline import BY_ID, STEPS, Step, run_steps, selection, states, why_stale
+from aegis_core.pipeline import BY_ID, REPORT_FILES, STEPS, Step, run_steps, selection, states, why_stale
 from aegis_core.plan import Plan, changed, demo_plan
 from aegis_core.run_directory import RunDirectory, write_json
 
@@ -118,7 +118,7 @@ def test_a_changed_setting_makes_its_step_and_what_follows_stale_and_says_which(
         ("chat.n_questions", 1, "chat"),
         ("search.n_trials", 3, None),
         ("train.checkpoint_steps", 7, None),
-        ("report.language", "en", None),
+        ("report.language", "en", "report"),
     ],
 )
 def test_each_setting_touches_the_steps_that_depend_on_it(
@@ -175,6 +175,16 @@ def test_whatever_a_step_raises_becomes_a_failure_with_its_trace(ritual: Ritual,
     assert isinstance(failed, StepFailed)
     assert "stumble" in failed.traceback
     assert "\n" not in failed.reason
+
+
+def test_a_green_report_steps_aside_as_soon_as_its_run_changes(ritual: Ritual) -> None:
+    ritual.perform()
+    for name in REPORT_FILES:
+        (ritual.run.path / name).write_text("all is well", encoding="utf-8")
+    ritual.run.write_plan(changed(ritual.run.plan(), {"lora.rank": 3}))
+    ritual.perform(fuse=write_half_and_fail)
+    assert [name for name in REPORT_FILES if (ritual.run.path / name).exists()] == []
+    assert (ritual.run.path / "previous" / "report" / "report.json").is_file()
 
 
 def test_a_step_out_of_order_is_refused(ritual: Ritual) -> None:

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.context import StepContext
-from aegis_core.data.packed import IGNORED
-from aegis_core.events import Event, Metric, PhaseChanged
+from aegis_core.data.packed import IGNORED, load_packed
+from aegis_core.events import Event, Metric, PhaseChanged, Progress
 from aegis_core.failures import UserError
 from aegis_core.models.loading import load_model
 from aegis_core.pipeline import BY_ID, run_steps
@@ -22,6 +22,7 @@ from aegis_core.training import checkpoints
 from aegis_core.training.gated_model import gated_for_training, linear_layers
 from aegis_core.training.loss import CHUNK_TOKENS, next_token_loss
 from aegis_core.training.metrics import MetricsFile, read_metrics
+from aegis_core.training.trainer import Hooks, StepReport, fit
 
 
 def test_the_chunked_loss_and_its_gradient_equal_the_plain_ones() -> None:
@@ -146,6 +147,31 @@ def test_a_cancelled_training_raises_and_keeps_its_checkpoint(run: RunDirectory)
     with pytest.raises(Cancelled):
         train.run(run.plan(), ctx)
     assert checkpoints.newest(run.path / "train") is not None
+
+
+def test_a_stop_during_a_measurement_keeps_the_step_that_was_made(run: RunDirectory) -> None:
+    ritual(run, "prepare")
+    cancel = CancelToken()
+
+    def stop_before_measuring(event: Event) -> None:
+        if isinstance(event, Progress) and event.unit == "steps" and event.done == 2:
+            cancel.cancel()
+
+    run_steps(run, (BY_ID["train"],), stop_before_measuring, cancel)
+    assert checkpoints.step_of(checkpoints.newest(run.path / "train")) == 2
+    assert [row["step"] for row in read_metrics(run.path / "train" / "metrics.jsonl")] == [1, 2]
+
+
+def test_the_reported_loss_is_the_mean_over_the_tokens_that_count(run: RunDirectory) -> None:
+    ritual(run, "prepare")
+    data = load_packed(run.path / "prepare" / "train.safetensors")
+    plan = changed(run.plan(), {"train.batch_size": len(data), "lora.dropout": 0.0, "train.steps": 2})
+    gated = gated_for_training(load_model(Path(plan.model.source), torch.float32), plan.lora, plan.soul, 0)
+    with torch.no_grad():
+        expected = gated(data.input_ids, data.labels)["loss"].item()
+    reports: list[StepReport] = []
+    fit(gated, plan, data, CancelToken(), Hooks(reports.append), run.path / "train", keep=False)
+    assert reports[0].loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_phi_3_style_heads_with_a_bias_are_refused(pico_model: Path) -> None:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ..cancel import CancelToken
 from ..data.packed import IGNORED, Packed
+from ..failures import UserError
 from ..run_directory import read_json, write_json
 
 
@@ -46,11 +47,16 @@ def measure(
         on_progress(n_done, len(held_out))
     per_token = torch.cat(losses)
     mean = per_token.mean().item()
+    if not math.isfinite(mean):
+        raise UserError(
+            "The held-out loss is not a finite number: this model is destroyed.",
+            "Train again with a lower learning rate or in float32, or choose another base model.",
+        )
     return Quality(
         loss=mean,
         perplexity=math.exp(min(mean, 700.0)),
         n_tokens=per_token.numel(),
-        standard_error=(per_token.std() / math.sqrt(max(per_token.numel(), 1))).item(),
+        standard_error=per_token.std().item() / math.sqrt(per_token.numel()) if per_token.numel() > 1 else 0.0,
     )
 
 

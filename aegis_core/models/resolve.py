@@ -18,16 +18,23 @@ from . import demo
 from .identity import BaseModel
 from .weights import stored_tensors, weight_files, weights_sha256
 
-WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "LICENSE*", "README.md")
+SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*", "README.md")
+WEIGHTS = ("model*.safetensors",)
 
 
-def resolve(plan: ModelPlan, ctx: StepContext) -> BaseModel:
-    """Fetch what is missing and describe the base model; UserError with one sentence if it cannot be used."""
+def resolve(plan: ModelPlan, ctx: StepContext, require_usable: Callable[[Path], None]) -> BaseModel:
+    """Fetch what is missing and describe the base model; UserError with one sentence if it cannot be used.
+
+    `require_usable` is given a folder with configuration and tokenizer, before any large file is fetched or read.
+    """
     if plan.source == DEMO:
         folder = demo.ensure_demo(ctx.cancel, lambda what: ctx.emit(note(_DEMO_NOTES[what])))
+        require_usable(folder)
         return describe(plan.source, demo.PACKAGE, folder, demo.LICENSE, ctx)
     local = Path(plan.source).expanduser()
     if local.is_dir():
+        read_config(local)
+        require_usable(local)
         return describe(str(local.resolve()), "local", local.resolve(), _license_in(local), ctx)
     if local.is_absolute() or plan.source.startswith((".", "~")) or plan.source.count("/") != 1:
         raise UserError(
@@ -35,7 +42,12 @@ def resolve(plan: ModelPlan, ctx: StepContext) -> BaseModel:
             "Choose an existing folder, a hub id such as owner/name, or demo.",
             folder=plan.source,
         )
-    folder = _download(plan, ctx)
+    ctx.emit(
+        note("Fetching {model} from the hub; files that are already here are not fetched again.", model=plan.source)
+    )
+    require_usable(_download(plan, SMALL_FILES))
+    ctx.cancel.check()
+    folder = _download(plan, (*SMALL_FILES, *WEIGHTS))
     return describe(plan.source, folder.name, folder, _license_in(folder), ctx)
 
 
@@ -91,12 +103,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _download(plan: ModelPlan, ctx: StepContext) -> Path:
-    ctx.emit(
-        note("Fetching {model} from the hub; files that are already here are not fetched again.", model=plan.source)
-    )
+def _download(plan: ModelPlan, patterns: tuple[str, ...]) -> Path:
     try:
-        return Path(snapshot_download(plan.source, revision=plan.revision, allow_patterns=list(WANTED)))
+        return Path(snapshot_download(plan.source, revision=plan.revision, allow_patterns=list(patterns)))
     except GatedRepoError as error:
         raise UserError(
             "{model} is only for people who accepted its terms.",

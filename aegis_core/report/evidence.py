@@ -50,7 +50,7 @@ class Evidence:
         """Rows of a JSON-lines file, every line of it; Gap if one is missing or damaged."""
         path = self.present(self.path(step, name))
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         except ValueError as error:
             raise Gap(phrase("{file} is damaged", file=self.shown(path))) from error
         if not all(isinstance(row, dict) for row in rows):

@@ -1,23 +1,31 @@
 """Step 2: the base model on this machine, and the dataset as packed tokens."""
 
+from pathlib import Path
+
 from transformers import PreTrainedTokenizerBase
 
+from ..chat.prompt import ChatPrompts
 from ..context import StepContext
 from ..data.packed import Packed, save_packed
 from ..data.packing import Tokens, pack, split, tokenise
 from ..data.readers import Sample, read_samples
 from ..events import Progress, note
+from ..fusion.anatomy import read_anatomy
+from ..gguf_export.families import family_of
+from ..gguf_export.model_folder import ModelFolder
+from ..gguf_export.vocabulary import read_vocabulary
 from ..models.identity import write_base
 from ..models.loading import load_tokenizer
 from ..models.resolve import resolve
 from ..plan import Plan
-from ..run_directory import write_json
+from ..run_directory import sha256_of_json, write_json
+from ..soul.rotation import SO8Rotation
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
     samples = read_samples(plan.data)
     train, held_out = split(samples, plan.data.held_out_fraction, plan.data.seed)
-    base = resolve(plan.model, ctx)
+    base = resolve(plan.model, ctx, require_usable)
     tokenizer = load_tokenizer(base.path)
     length = plan.data.sequence_length
     train_tokens = _tokenised(train, tokenizer, ctx, "train")
@@ -29,6 +37,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
         ctx.artifact(path)
     facts = {
         "source": plan.data.source,
+        "sha256": sha256_of_json([[sample.question, sample.answer, sample.topic] for sample in samples]),
         "n_samples": len(samples),
         "n_blank": sum(sample.blank for sample in samples),
         "n_longer_than_sequence": sum(len(tokens.ids) > length for tokens in train_tokens + held_out_tokens),
@@ -49,6 +58,17 @@ def run(plan: Plan, ctx: StepContext) -> None:
             held_out=len(packed["held_out"]),
         )
     )
+
+
+def require_usable(folder: Path) -> None:
+    """UserError if a later step would refuse this model: better now than after hours of training."""
+    read_anatomy(folder)
+    model = ModelFolder(folder)
+    family_of(model)
+    config = model.config.get_text_config()
+    SO8Rotation(config.hidden_size)
+    ChatPrompts(folder)
+    read_vocabulary(load_tokenizer(folder), config.vocab_size)
 
 
 def _tokenised(samples: list[Sample], tokenizer: PreTrainedTokenizerBase, ctx: StepContext, phase: str) -> list[Tokens]:

@@ -66,6 +66,12 @@ def fit(
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if trainer.state.global_step < plan.train.steps:
         cancel.check()
+        raise UserError(
+            "Training ended at step {step} of {steps} without being asked to.",
+            "Run this step again; it continues from the last checkpoint.",
+            step=trainer.state.global_step,
+            steps=plan.train.steps,
+        )
 
 
 class _Sequences(Dataset[dict[str, Tensor]]):
@@ -228,7 +234,7 @@ def _trainable(model: nn.Module) -> dict[str, Tensor]:
 
 def _arguments(plan: Plan, folder: Path) -> TrainingArguments:
     train = plan.train
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=train.steps,
         per_device_train_batch_size=train.batch_size,
@@ -248,3 +254,5 @@ def _arguments(plan: Plan, folder: Path) -> TrainingArguments:
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would split the batch behind our loss
+    return arguments

