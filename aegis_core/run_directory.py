@@ -7,6 +7,7 @@ same, and its outputs are still there at their size. `aegis verify` hashes them 
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -98,6 +99,13 @@ class RunDirectory:
     def previous_folder(self, step: str) -> Path:
         """Where an outdated result of the step waits until its successor is complete."""
         return self.path / "previous" / step
+
+    def identity(self) -> str:
+        """A random name given to the run once; it moves with the folder and marks what the run writes elsewhere."""
+        path = self.path / "id"
+        if not path.is_file():
+            write_text(path, secrets.token_hex(16) + "\n")
+        return path.read_text(encoding="utf-8").strip()
 
     def begun(self, step: str) -> bool:
         """Whether an attempt at the step, finished or not, lies there."""

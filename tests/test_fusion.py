@@ -383,16 +383,55 @@ def test_a_folder_elsewhere_is_used_and_a_foreign_one_is_left_alone(fusion_run, 
     assert (other / "keep.txt").is_file()
 
 
+def elsewhere(run: RunDirectory, folder: Path) -> RunDirectory:
+    run.write_plan(changed(run.plan(), {"fuse.directory": str(folder)}))
+    return run
+
+
+def trained_again(run: RunDirectory) -> None:
+    make_soul(gather_base(run), seed=6).save(run.path / "train" / "soul.safetensors")
+
+
+def test_two_runs_never_take_one_folder_from_each_other(fusion_run, tmp_path):
+    chosen = tmp_path / "shared"
+    fused_run(elsewhere(fusion_run, chosen))
+    first = (chosen / "model.safetensors").read_bytes()
+    other = make_run(tmp_path / "other run", gather_base(fusion_run), make_soul(gather_base(fusion_run), seed=6))
+    with pytest.raises(UserError, match="holds the model of another run"):
+        fused_run(elsewhere(other, chosen))
+    assert (chosen / "model.safetensors").read_bytes() == first
+    assert {verdict.status for verdict in verify(fusion_run)} == {"pass"}
+    trained_again(fusion_run)
+    fused_run(fusion_run)
+    assert (chosen / "model.safetensors").read_bytes() != first
+
+
+def test_an_earlier_model_keeps_its_name_until_the_new_one_is_proven(fusion_run, tmp_path, monkeypatch):
+    chosen = tmp_path / "chosen"
+    fused_run(elsewhere(fusion_run, chosen))
+    first = (chosen / "model.safetensors").read_bytes()
+    trained_again(fusion_run)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="not the gated one"):
+        patch.setattr(proving, "LOSS_LIMIT", -1.0)
+        fused_run(fusion_run)
+    assert (chosen / "model.safetensors").read_bytes() == first
+    assert (tmp_path / "chosen.refused" / "model.safetensors").is_file()
+    fused_run(fusion_run)
+    assert (chosen / "model.safetensors").read_bytes() != first
+    assert not (tmp_path / "chosen.old").exists() and not (tmp_path / "chosen.unproven").exists()
+
+
 def test_a_finished_merge_is_not_made_again_when_only_its_proof_was_cut_off(fusion_run, monkeypatch):
     ctx, _ = context(fusion_run)
     monkeypatch.setattr(fuse, "prove", lambda *_: ctx.cancel.cancel() or ctx.cancel.check())
     with pytest.raises(Cancelled):
         fuse.run(fusion_run.plan(), ctx)
-    weights = fusion_run.path / "fuse" / "model" / "model.safetensors"
-    written = weights.stat().st_mtime_ns
+    waiting = fusion_run.path / "fuse" / "model.unproven" / "model.safetensors"
+    written = waiting.stat().st_mtime_ns
     monkeypatch.undo()
     events = fused_run(fusion_run)
-    assert weights.stat().st_mtime_ns == written
+    assert (fusion_run.path / "fuse" / "model" / "model.safetensors").stat().st_mtime_ns == written
+    assert not waiting.exists()
     assert "merge" not in {e.phase for e in events if isinstance(e, Progress)}
 
 

@@ -17,6 +17,7 @@ from aegis_core.context import StepContext
 from aegis_core.data.packed import Packed, save_packed
 from aegis_core.events import Event, Progress, Verdict
 from aegis_core.failures import UserError
+from aegis_core.fusion.ingredients import RECORD, gather
 from aegis_core.gguf_export import families
 from aegis_core.gguf_export.families import llama, mapped_tensors
 from aegis_core.gguf_export.gguf_file import GgufFile
@@ -89,7 +90,7 @@ def export_model(folder: Path, hidden: int = 256, **settings: object) -> Path:
 
 def export_run(root: Path, folder: Path, **settings: object) -> RunDirectory:
     """A run in which everything before export has happened."""
-    plan = changed(Plan(), {"chat.model_name": "org/my model".replace(" ", "-"), **settings})
+    plan = changed(Plan(), {"chat.model_name": "org/my-model", **settings})
     run = RunDirectory.create(root, plan)
     for step in ("prepare", "train", "fuse"):
         run.step_folder(step).mkdir()
@@ -99,8 +100,21 @@ def export_run(root: Path, folder: Path, **settings: object) -> RunDirectory:
     write_base(run, BaseModel("org/base", "abc", str(folder), "ff" * 32, "mit", "LlamaForCausalLM", 1, 8, 8, False))
     soul = Soul(1.618, torch.zeros(2, 28), True, "org/base", "abc", "ff" * 32)
     soul.save(run.step_folder("train") / "soul.safetensors")
-    write_json(run.step_folder("fuse") / "proof.json", {"folder": str(folder)})
+    adapter = run.step_folder("train") / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (adapter / name).write_bytes(b"read by the fusion only")
+    model = Path(shutil.copytree(folder, run.step_folder("fuse") / "model"))
+    record_fusion(run, model)
+    write_json(run.step_folder("fuse") / "proof.json", {"folder": "fuse/model"})
     return run
+
+
+def record_fusion(run: RunDirectory, model: Path) -> None:
+    """The record that fusion leaves in the folder, of the files as they are now."""
+    ingredients = gather(run)
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": ""} for path in model.iterdir()}
+    write_json(model / RECORD, ingredients.origin | {"run": ingredients.run, "files": files})
 
 
 def run_export(run: RunDirectory, cancel: CancelToken | None = None, sink: Callable[[Event], None] | None = None):
@@ -241,6 +255,42 @@ def test_the_files_go_where_the_user_wants_them(tmp_path, export_folder):
     assert [path.name for path in elsewhere.iterdir()] == ["org-my-model-Q4_K_M.gguf"]
     assert gguf_path(run, "q4_k_m") == elsewhere.resolve() / "org-my-model-Q4_K_M.gguf"
     assert not failed(export.verify(run))
+
+
+def test_a_file_of_another_run_is_left_alone_and_an_earlier_one_of_this_run_replaced(tmp_path, export_folder):
+    shared = tmp_path / "GGUF 置き場"
+    settings = {"export.types": ("q4_k_m",), "export.directory": str(shared)}
+    first, second = (export_run(tmp_path / name, export_folder, **settings) for name in ("one", "two"))
+    run_export(first)
+    path = gguf_path(first, "q4_k_m")
+    whole = path.read_bytes()
+    with pytest.raises(UserError, match="not made by this run"):
+        run_export(second)
+    assert path.read_bytes() == whole and not failed(export.verify(first))
+    run_export(first)
+    path.write_bytes(b"somebody's notes")
+    with pytest.raises(UserError, match="not made by this run"):
+        run_export(first)
+    assert path.read_bytes() == b"somebody's notes"
+
+
+def test_a_file_that_another_run_made_meanwhile_is_left_alone(tmp_path, export_folder):
+    shared = tmp_path / "shared"
+    run = export_run(tmp_path / "run", export_folder, **{"export.types": ("q4_k_m",), "export.directory": str(shared)})
+
+    def quicker(event: Event) -> None:
+        (shared / "org-my-model-Q4_K_M.gguf").write_bytes(b"of another run")
+
+    with pytest.raises(UserError, match="not made by this run"):
+        run_export(run, sink=quicker)
+    assert [path.read_bytes() for path in shared.iterdir()] == [b"of another run"]
+
+
+def test_a_folder_that_holds_the_model_of_another_run_is_not_exported(tmp_path, export_folder):
+    first, second = (export_run(tmp_path / name, export_folder) for name in ("one", "two"))
+    write_json(first.step_folder("fuse") / "proof.json", {"folder": str(second.step_folder("fuse") / "model")})
+    with pytest.raises(UserError, match="is not the one this run fused"):
+        run_export(first)
 
 
 # --- damage turns red -------------------------------------------------------------------------------------------

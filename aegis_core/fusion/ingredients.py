@@ -19,13 +19,14 @@ RECORD = "aegis.json"
 
 @dataclass(frozen=True)
 class Ingredients:
-    """The base model, the adapter's folder and the trained gate, and the hashes that identify the latter two."""
+    """The base model, the adapter's folder and the trained gate, the hashes of the latter two, and whose they are."""
 
     base: BaseModel
     adapter: Path
     soul: Soul
     adapter_sha256: str
     soul_sha256: str
+    run: str
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def gather(run: RunDirectory) -> Ingredients:
         soul,
         sha256_of_json([sha256_of_file(file) for file in files]),
         sha256_of_file(trained / "soul.safetensors"),
+        run.identity(),
     )
 
 
@@ -92,12 +94,13 @@ def fused_folder(plan: Plan, run: RunDirectory) -> Path:
 
 
 def finished_files(folder: Path, ingredients: Ingredients) -> dict[str, str] | None:
-    """File name -> SHA-256 of a complete fused model made from exactly these ingredients, or None if there is none.
+    """File name -> SHA-256 of a complete fused model this run made from these ingredients, or None if there is none.
 
     The sizes are compared with the disk here, the hashes by whoever needs them.
     """
     record = read_record(folder)
-    if {name: record.get(name) for name in ingredients.origin} != ingredients.origin or not record.get("files"):
+    same = {name: record.get(name) for name in ingredients.origin} == ingredients.origin
+    if not same or record.get("run") != ingredients.run or not record.get("files"):
         return None
     files: dict[str, dict[str, Any]] = record["files"]
     for name, facts in files.items():

@@ -21,6 +21,7 @@ from .adapter import Adapter, open_adapter
 from .anatomy import EMBEDDING, HEAD, NORM, Anatomy, read_anatomy, read_object
 from .ingredients import RECORD, Ingredients
 from .shard_writer import ITEM_BYTES, ShardWriter, TensorSpec
+from .target import refuse_foreign
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SHARD_BYTES = 2_000_000_000
@@ -65,9 +66,11 @@ def merge(
 
     W + scale·B@A as peft merges it, head W + σ(α)(W@R) and final norm × norm factor, each computed in float32; the
     norm is stored as float32, everything else in the base's own dtype. `on_progress` hears bytes written and in all.
-    UserError if base, adapter and gate do not fit each other or anything in them is damaged or not finite.
+    UserError if base, adapter and gate do not fit each other, anything in them is damaged or not finite, or somebody
+    else's work lies at `target`.
     """
-    _refuse_foreign(target)
+    refuse_foreign(target, ingredients.run)
+    whose = ingredients.origin | {"run": ingredients.run}
     base = ingredients.base.path
     anatomy = read_anatomy(base)
     with open_adapter(ingredients.adapter) as adapter:
@@ -76,7 +79,7 @@ def merge(
         total = sum(piece.spec.n_bytes for piece in pieces)
         with atomic_folder(target) as draft:
             # Written first and last: even a folder left by a power cut says whose it is.
-            write_json(draft / RECORD, ingredients.origin)
+            write_json(draft / RECORD, whose)
             _refuse_small_disk(draft, total + _carried_bytes(base) + _SPARE_BYTES)
             hashes = _write_shards(draft, shards, cancel, lambda done: on_progress(done, total))
             _carry_over(base, draft, cancel)
@@ -86,7 +89,7 @@ def merge(
                 name: {"bytes": file.stat().st_size, "sha256": hashes.get(name) or sha256_of_file(file)}
                 for name, file in files.items()
             }
-            write_json(draft / RECORD, ingredients.origin | {"files": facts})
+            write_json(draft / RECORD, whose | {"files": facts})
 
 
 def folded_norm(weight: Tensor, soul: Soul, norm_adds_one: bool) -> Tensor:
@@ -234,17 +237,6 @@ def _refuse_other_width(norm: StoredTensor, head: StoredTensor, soul: Soul) -> N
             "The rotation is made for another hidden size than the base model's.",
             "Fuse into the model the gate was trained on.",
         )
-
-
-def _refuse_foreign(target: Path) -> None:
-    """UserError if writing `target`, or setting it aside, would destroy something that is not a fused model of ours."""
-    for place in (target, *(target.with_name(target.name + ending) for ending in (".part", ".old", ".refused"))):
-        if place.exists() and not (place.is_dir() and ((place / RECORD).is_file() or not any(place.iterdir()))):
-            raise UserError(
-                "{folder} is there already and is not a model that AEGIS fused.",
-                "Choose an empty or a new folder.",
-                folder=place,
-            )
 
 
 def _refuse_small_disk(folder: Path, n_bytes: int) -> None:

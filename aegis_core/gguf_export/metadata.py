@@ -8,19 +8,27 @@ import gguf
 from .. import __version__
 from ..soul.gate import Soul
 
+RUN_KEY = "aegis.run"
+
 
 @dataclass(frozen=True)
 class Metadata:
-    """`license` may be empty where it is not known; `soul` is None for a base model as it came."""
+    """`license` may be empty where it is not known; `soul` is None for a base model as it came.
+
+    `run` is the identity of the run that makes the file, empty for none.
+    """
 
     name: str
     license: str
     soul: Soul | None
+    run: str = ""
 
     def describe(self, writer: gguf.GGUFWriter) -> None:
         """Write name, licence and, where there is a soul, its base model and the gate's numbers into a GGUF header."""
         writer.add_name(self.name)
         writer.add_license(self.license)
+        if self.run:
+            writer.add_string(RUN_KEY, self.run)
         if self.soul:
             self._describe_soul(writer, self.soul)
 

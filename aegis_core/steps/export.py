@@ -18,12 +18,13 @@ from ..data.packed import Packed, load_packed
 from ..evaluation.quality import Quality, measure, read_quality, write_quality
 from ..events import Progress, Verdict, note, warning
 from ..failures import UserError
+from ..fusion.ingredients import finished_files, gather
 from ..gguf_export.agreement import Position, check_probabilities, check_tokens, positions
 from ..gguf_export.checks import Check
 from ..gguf_export.dequantised import dequantised_model
 from ..gguf_export.gguf_file import GgufFile
 from ..gguf_export.llama import LlamaServer
-from ..gguf_export.metadata import Metadata
+from ..gguf_export.metadata import RUN_KEY, Metadata
 from ..gguf_export.model_folder import ModelFolder
 from ..gguf_export.recipe import RECIPES, Recipe
 from ..gguf_export.verify import check_file
@@ -60,12 +61,15 @@ class Finished:
 def run(plan: Plan, ctx: StepContext) -> None:
     """Write, verify and measure the GGUF files of `plan.export.types`; a file that fails never gets its final name."""
     folder = fused_folder(ctx.run)
+    _refuse_other_model(ctx.run, folder.path)
     source = _source(plan, ctx.run, folder)
     target = Path(plan.export.directory).expanduser() if plan.export.directory else ctx.folder
     target.mkdir(parents=True, exist_ok=True)
     content = _content(ctx.run, source)
     kinds: list[str] = [kind for kind in RECIPES if kind in plan.export.types]
     paths = {kind: target / f"{_file_name(plan.chat.model_name)}-{RECIPES[kind].label}.gguf" for kind in kinds}
+    for path in paths.values():
+        _refuse_foreign(ctx, path)
     finished = {kind: done for kind in kinds if (done := _already(ctx, kind, paths[kind], content))}
     _check_space(target, source, [RECIPES[kind] for kind in kinds if kind not in finished])
     held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
@@ -103,10 +107,34 @@ def verify(run: RunDirectory) -> list[Verdict]:
     return verdicts
 
 
+def _refuse_other_model(run: RunDirectory, folder: Path) -> None:
+    """The proof spoke of the model this run fused; what lies in its folder now must be that one."""
+    if finished_files(folder, gather(run)) is None:
+        raise UserError(
+            "The model in {folder} is not the one this run fused.", "Run the fusion step again.", folder=folder
+        )
+
+
+def _refuse_foreign(ctx: StepContext, path: Path) -> None:
+    """UserError if another run, or somebody else, has a file of this name in the chosen folder."""
+    if path.parent == ctx.folder or not path.exists():
+        return
+    try:
+        ours = GgufFile(path).value(RUN_KEY) == ctx.run.identity()
+    except UserError:  # no sound GGUF file, so none that this step gave a name
+        ours = False
+    if not ours:
+        raise UserError(
+            "{path} is there already and was not made by this run.",
+            "Choose another folder or model name; delete that file first if nobody needs it.",
+            path=path,
+        )
+
+
 def _export(ctx: StepContext, source: Source, kind: str, path: Path, held_out: Packed) -> Finished:
     """One file from draft to final name."""
     recipe = RECIPES[kind]
-    draft = path.with_name(path.name + ".part")
+    draft = path.with_name(f"{path.name}.{ctx.run.identity()}.part")
     try:
         digests = write_gguf(draft, source, recipe, ctx.cancel, _bytes(ctx, f"writing {recipe.label}"))
         sync(draft)
@@ -123,6 +151,7 @@ def _export(ctx: StepContext, source: Source, kind: str, path: Path, held_out: P
             )
         types = GgufFile(draft).tensor_types()
         sha256 = sha256_of_file(draft)
+        _refuse_foreign(ctx, path)  # once more: another run may have been quicker
         rename(draft, path)
         sync_folder(path.parent)
     finally:
@@ -232,7 +261,7 @@ def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Pat
 def _source(plan: Plan, run: RunDirectory, folder: ModelFolder) -> Source:
     soul = load_soul(run.step_folder("train") / "soul.safetensors")
     vocabulary = read_vocabulary(load_tokenizer(folder.path), folder.config.vocab_size)
-    return Source(folder, vocabulary, Metadata(plan.chat.model_name, read_base(run).license, soul))
+    return Source(folder, vocabulary, Metadata(plan.chat.model_name, read_base(run).license, soul, run.identity()))
 
 
 def _content(run: RunDirectory, source: Source) -> str:

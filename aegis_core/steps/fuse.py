@@ -12,9 +12,10 @@ from ..failures import UserError
 from ..fusion.ingredients import RECORD, Ingredients, check_base_unchanged, finished_files, fused_folder, gather
 from ..fusion.merge import merge
 from ..fusion.proof import Proof, prove
+from ..fusion.target import give_name, refuse_foreign, unproven
 from ..models.weights import weight_files
 from ..plan import Plan
-from ..run_directory import sha256_of_file, write_json
+from ..run_directory import rename, settle, sha256_of_file, write_json
 
 _REPORT_BYTES = 1 << 26
 
@@ -22,18 +23,25 @@ _REPORT_BYTES = 1 << 26
 def run(plan: Plan, ctx: StepContext) -> None:
     ingredients = gather(ctx.run)
     folder = fused_folder(plan, ctx.run)
+    refuse_foreign(folder, ingredients.run)
+    settle(folder)
     n_base_bytes = sum(file.stat().st_size for file in weight_files(ingredients.base.path))
     check_base_unchanged(ingredients.base, ctx.cancel, _adding(ctx, n_base_bytes, "hash"))
-    if _is_whole(folder, ingredients, ctx):
-        ctx.emit(note("The fused model in {folder} is complete; only its proof is still to be given.", folder=folder))
+    model = next((place for place in (folder, unproven(folder)) if _is_whole(place, ingredients, ctx)), None)
+    if model:
+        ctx.emit(note("The fused model in {folder} is complete; only its proof is still to be given.", folder=model))
     else:
-        merge(ingredients, folder, ctx.cancel, _reporting(ctx, "merge"))
+        model = unproven(folder)
+        merge(ingredients, model, ctx.cancel, _reporting(ctx, "merge"))
     held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
-    proof = prove(ingredients, folder, held_out, ctx.folder, ctx.cancel, _sequences(ctx))
+    proof = prove(ingredients, model, held_out, ctx.folder, ctx.cancel, _sequences(ctx))
     for verdict in proof.verdicts():
         ctx.emit(verdict)
     if not proof.passed:
-        _refuse(folder, proof, ctx)
+        _refuse(model, folder, proof, ctx)
+    if model != folder:
+        give_name(folder)
+    shutil.rmtree(unproven(folder), ignore_errors=True)  # of an attempt with settings that were taken back
     write_quality(ctx.folder / "quality.json", {"gated": proof.gated, "fused": proof.fused})
     write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(folder)))
     _declare(folder, ingredients, ctx)
@@ -51,11 +59,11 @@ def _is_whole(folder: Path, ingredients: Ingredients, ctx: StepContext) -> bool:
     return True
 
 
-def _refuse(folder: Path, proof: Proof, ctx: StepContext) -> None:
-    """Take the model's name away, keep it as evidence, and say which claim failed."""
+def _refuse(model: Path, folder: Path, proof: Proof, ctx: StepContext) -> None:
+    """Keep the model as evidence beside `folder`, whose name it does not get, and say which claim failed."""
     refused = folder.with_name(folder.name + ".refused")
     shutil.rmtree(refused, ignore_errors=True)
-    folder.replace(refused)
+    rename(model, refused)
     write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(refused)))
     failed = [f"{v.name} {v.measured} ({v.expected})" for v in proof.verdicts() if v.status == "fail"]
     raise UserError(
