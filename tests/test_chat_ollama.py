@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 from fake_ollama import FakeOllama
 
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.chat.backend import Sampling
+from aegis_core.chat import ollama_model
 from aegis_core.chat.ollama import OllamaClient, address, blob_digest, is_new_enough, probe
 from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, adds_bos, ensure_model
 from aegis_core.chat.prompt import ChatPrompts
@@ -43,6 +45,7 @@ def chat_gguf(tmp_path: Path) -> Path:
 def small_gguf(path: Path, add_bos: bool = False) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_add_bos_token(add_bos)
+    writer.add_tensor("token_embd.weight", np.zeros((2, 32), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -154,6 +157,58 @@ def test_a_template_that_the_server_swapped_is_noticed(
     with OllamaClient() as client, pytest.raises(UserError, match="replaced the chat template") as refusal:
         make(client, chat_gguf, chat_prompts)
     assert "{{ .Prompt }}" in refusal.value.reason and "range .Messages" in refusal.value.reason
+    assert server.models == {}
+    server.faults.clear()
+    with OllamaClient() as client:
+        make(client, chat_gguf, chat_prompts)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_model_whose_making_was_cut_off_is_known_as_ours(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def killed(*arguments: object) -> None:
+        raise Killed
+
+    with OllamaClient() as client:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(ollama_model, "_check_template", killed)
+            make(client, chat_gguf, chat_prompts)
+        assert server.models
+        made = make(client, small_gguf(tmp_path / "other.gguf", add_bos=True), chat_prompts)
+        assert client.model_digest("aegis") == made.digest
+
+
+def test_a_strangers_model_is_left_alone_even_if_we_once_meant_to_make_one_of_that_name(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = tmp_path / "cache"
+    with OllamaClient() as client:
+        server.faults["create"] = "500"
+        with pytest.raises(UserError):
+            make(client, chat_gguf, chat_prompts)
+        server.faults.clear()
+        monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "a stranger's"))
+        strangers = make(client, small_gguf(tmp_path / "other.gguf", add_bos=True), chat_prompts)
+        monkeypatch.setenv("AEGIS_CACHE", str(ours))
+        with pytest.raises(UserError, match="did not make"):
+            make(client, chat_gguf, chat_prompts)
+        assert client.model_digest("aegis") == strangers.digest
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"ADDRESS": 3}', '{"ADDRESS": {"aegis": 3}}'])
+def test_a_damaged_memory_of_models_counts_as_empty(
+    server: FakeOllama, chat_prompts: ChatPrompts, chat_gguf: Path, tmp_path: Path, text: str
+) -> None:
+    memory = tmp_path / "cache" / "ollama-models.json"
+    memory.parent.mkdir()
+    memory.write_text(text.replace("ADDRESS", server.address), encoding="utf-8")
+    with OllamaClient() as client:
+        first = make(client, chat_gguf, chat_prompts)
+        assert make(client, chat_gguf, chat_prompts) == first
 
 
 @pytest.mark.parametrize(

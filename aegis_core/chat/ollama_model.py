@@ -1,15 +1,15 @@
 """The run's model inside Ollama: made from its GGUF with the derived template, checked, and talked to."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf import GGUFReader
-
 from ..cancel import CancelToken
 from ..failures import UserError
+from ..gguf_export.gguf_file import GgufFile
 from ..plan import ChatPlan
 from ..resources import cache_folder
 from ..run_directory import read_json, write_json
@@ -116,22 +116,30 @@ def ensure_model(
     file_digest = blob_digest(gguf, cancel, on_progress)
     request |= {"files": {gguf.name if gguf.name.isascii() else "model.gguf": file_digest}}
     existing = client.model_digest(name)
-    known = _made_before(client.base).get(name, {})
-    if existing and known.get("digest") == existing and known.get("request") == request:
+    known = _known(client.base, name)
+    ours = known.get("digest") == existing
+    if existing and ours and known.get("request") == request:
         return MadeModel(name, file_digest, existing)
-    if existing and known.get("digest") != existing:
+    if existing and not ours and not _left_half_made(client, name, known):
         raise UserError(
             "Ollama already has a model {name} that AEGIS did not make.",
             "Choose another chat.model_name, or remove that model with: ollama rm {name}",
             name=name,
         )
     client.upload(gguf, file_digest, cancel, on_progress)
+    # Before it happens: a model that a kill leaves without its entry would pass for somebody else's.
+    _remember(client.base, name, {**known, "intended": file_digest})
     client.create(
         request,
         cancel,
         lambda row: on_progress(str(row.get("status", "")), int(row.get("completed") or 0), int(row.get("total") or 0)),
     )
-    _check_template(client, name, template)
+    try:
+        _check_template(client, name, template)
+    except UserError:
+        with contextlib.suppress(UserError):  # the reason why is the one to tell; what stays is known as intended
+            client.delete(name)
+        raise
     made = MadeModel(name, file_digest, client.model_digest(name))
     _remember(client.base, name, {"digest": made.digest, "request": request})
     return made
@@ -139,8 +147,7 @@ def ensure_model(
 
 def adds_bos(gguf: Path) -> bool:
     """Whether the file tells llama.cpp to put the leading token in front by itself."""
-    field = GGUFReader(gguf, "r").fields.get("tokenizer.ggml.add_bos_token")
-    return bool(field.contents()) if field else False
+    return bool(GgufFile(gguf).value("tokenizer.ggml.add_bos_token"))
 
 
 def _check_template(client: OllamaClient, name: str, sent: str) -> None:
@@ -159,14 +166,29 @@ def _memory() -> Path:
     return cache_folder() / "ollama-models.json"
 
 
-def _made_before(base: str) -> dict[str, Row]:
-    """What AEGIS itself made on this server: a model of that name may be replaced, any other may not."""
-    memory = read_json(_memory()) if _memory().is_file() else {}
-    found: dict[str, Row] = memory.get(base, {})
-    return found
+def _left_half_made(client: OllamaClient, name: str, known: Row) -> bool:
+    """Whether the model was made from the file that an attempt of ours, cut off since, was about to make it from."""
+    intended = str(known.get("intended", "")).removeprefix("sha256:")
+    return bool(intended) and intended in str((client.show(name) or {}).get("modelfile", ""))
+
+
+def _known(base: str, name: str) -> Row:
+    """What AEGIS itself made on this server under this name: that may be replaced, any other model may not."""
+    known = _all_known().get(base, {})
+    made = known.get(name, {}) if isinstance(known, dict) else {}
+    return made if isinstance(made, dict) else {}
 
 
 def _remember(base: str, name: str, made: Row) -> None:
-    memory = read_json(_memory()) if _memory().is_file() else {}
-    memory.setdefault(base, {})[name] = made
-    write_json(_memory(), memory)
+    memory = _all_known()
+    known = memory.get(base)
+    write_json(_memory(), memory | {base: (known if isinstance(known, dict) else {}) | {name: made}})
+
+
+def _all_known() -> Row:
+    """Empty where the file is missing or damaged: then every model counts as somebody else's."""
+    try:
+        memory = read_json(_memory())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return memory if isinstance(memory, dict) else {}
