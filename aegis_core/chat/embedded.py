@@ -13,6 +13,7 @@ from .prompt import ChatPrompts, trimmed
 from .template import Message
 
 REPEAT_WINDOW_TOKENS = 64
+BROKEN_OFF = "llama.cpp ended in the middle of the answer."
 
 
 class EmbeddedBackend:
@@ -42,7 +43,7 @@ class EmbeddedBackend:
                 n_ctx=self._n_ctx,
             )
         parts: list[str] = []
-        reason, n_tokens, n_read = "cancelled", 0, 0
+        reason, error, n_tokens, n_read = "cancelled", "", 0, 0
 
         def receive(chunk: dict[str, Any]) -> bool:
             nonlocal reason, n_tokens, n_read
@@ -57,10 +58,17 @@ class EmbeddedBackend:
             return not cancelled()
 
         started = time.monotonic()
-        if not cancelled():
-            self._llama.stream_completion(self._request(token_ids, sampling), receive)
+        try:
+            if not cancelled():
+                self._llama.stream_completion(self._request(token_ids, sampling), receive)
+        except UserError as problem:
+            if not parts:
+                raise
+            reason, error = "error", problem.reason
+        if reason == "cancelled" and not cancelled():
+            reason, error = "error", BROKEN_OFF
         seconds = time.monotonic() - started
-        return Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids))
+        return Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids), error)
 
     def close(self) -> None:
         self._llama.__exit__(None, None, None)
