@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fake_ollama import FakeOllama
+from filelock import FileLock
 from rich.console import Console
 
 from aegis_core.cancel import Cancelled, CancelToken
@@ -47,12 +48,17 @@ def chat_file(pico_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The tiny model as GGUF, by way of the conversion that talking to a base model uses."""
     run = RunDirectory.create(tmp_path_factory.mktemp("chat") / "base 素体", Plan())
     write_base(run, identity_of(pico_model))
-    return ensure_base_gguf(run, CancelToken(), lambda event: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AEGIS_CACHE", str(tmp_path_factory.mktemp("chat cache")))
+        return ensure_base_gguf(run, CancelToken(), lambda event: None)
 
 
 @pytest.fixture
-def chat_run(run: RunDirectory, pico_model: Path, chat_file: Path) -> RunDirectory:
-    """A run as the export step leaves it, with the tiny model as its result."""
+def chat_run(
+    run: RunDirectory, pico_model: Path, chat_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunDirectory:
+    """A run as the export step leaves it, with the tiny model as its result and a cache of its own."""
+    monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "cache"))
     write_base(run, identity_of(pico_model))
     write_json(run.step_folder("fuse") / "proof.json", {"folder": str(pico_model)})
     file = run.step_folder("export") / "pico-F16.gguf"
@@ -64,9 +70,8 @@ def chat_run(run: RunDirectory, pico_model: Path, chat_file: Path) -> RunDirecto
 
 
 @pytest.fixture
-def chat_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chat_run: RunDirectory) -> Iterator[FakeOllama]:
+def chat_server(monkeypatch: pytest.MonkeyPatch, chat_run: RunDirectory) -> Iterator[FakeOllama]:
     """An Ollama beside the run, chosen by its plan."""
-    monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "cache"))
     chat_run.write_plan(changed(chat_run.plan(), {"chat.backend": "auto"}))
     with FakeOllama(answer=lambda messages: [GOOD]) as fake:
         monkeypatch.setenv("OLLAMA_HOST", fake.address)
@@ -149,6 +154,25 @@ def test_an_error_in_a_listener_is_not_swallowed(backend: EmbeddedBackend) -> No
 
     with pytest.raises(ZeroDivisionError):
         backend.answer(ASK, SAMPLING, fail, lambda: False)
+
+
+@pytest.mark.parametrize("problem", ["llama.cpp refused the request: it fell over.", ""])
+def test_an_answer_that_breaks_off_keeps_what_came(
+    backend: EmbeddedBackend, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    stream = backend._llama.stream_completion
+
+    def breaking(request: dict[str, Any], on_chunk: Any) -> None:
+        n_left = iter((True, True, False))
+        stream(request, lambda chunk: on_chunk(chunk) and next(n_left))
+        if problem:
+            raise UserError(problem)
+
+    monkeypatch.setattr(backend._llama, "stream_completion", breaking)
+    pieces: list[str] = []
+    answer = backend.answer(ASK, SAMPLING, pieces.append, lambda: False)
+    assert (answer.text, answer.reason) == ("".join(pieces), "error") and pieces
+    assert answer.error == (problem or "llama.cpp ended in the middle of the answer.")
 
 
 def test_a_conversation_beyond_the_context_is_refused(backend: EmbeddedBackend) -> None:
@@ -304,6 +328,40 @@ def test_the_child_talks_to_the_base_model_as_well(chat_run: RunDirectory) -> No
     waiting.set()
     assert any(isinstance(e, Progress) and e.phase == "convert" for e in heard)
     assert any(isinstance(e, AnswerFinished) and not e.error for e in heard)
+
+
+def test_the_converted_base_outlives_the_chat_step_and_serves_every_run(
+    chat_run: RunDirectory, tmp_path: Path, pico_model: Path
+) -> None:
+    other = RunDirectory.create(tmp_path / "other", Plan())
+    write_base(other, identity_of(pico_model))
+    path = ensure_base_gguf(chat_run, CancelToken(), lambda event: None)
+    assert not path.is_relative_to(chat_run.path)
+    heard: list[Event] = []
+    assert ensure_base_gguf(other, CancelToken(), heard.append) == path
+    assert not heard
+
+
+def test_the_base_is_converted_by_one_program_at_a_time_and_waiting_can_be_stopped(
+    chat_run: RunDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "cache" / "base-gguf" / f"{'0' * 64}-F16.gguf"
+    path.parent.mkdir(parents=True)
+    cancel = CancelToken()
+    with FileLock(path.with_name(path.name + ".lock")), pytest.raises(Cancelled):
+        threading.Timer(0.3, cancel.cancel).start()
+        ensure_base_gguf(chat_run, cancel, lambda event: None)
+    assert not path.exists()
+
+
+def test_a_disk_too_small_for_the_converted_base_is_told(
+    chat_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"only 0\.00 GB are free"):
+        ensure_base_gguf(chat_run, CancelToken(), lambda event: None)
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.suffix in (".gguf", ".part")]
 
 
 def test_the_terminal_converses_until_an_empty_line(chat_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

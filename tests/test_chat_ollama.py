@@ -11,8 +11,8 @@ import pytest
 from fake_ollama import FakeOllama
 
 from aegis_core.cancel import Cancelled, CancelToken
-from aegis_core.chat.backend import Sampling
 from aegis_core.chat import ollama_model
+from aegis_core.chat.backend import Sampling
 from aegis_core.chat.ollama import OllamaClient, address, blob_digest, is_new_enough, probe
 from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, adds_bos, ensure_model
 from aegis_core.chat.prompt import ChatPrompts
