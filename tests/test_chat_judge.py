@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis_core.chat.judge import judge
+from aegis_core.chat.judge import AnswerVerdict, judge
 from aegis_core.chat.questions import Question, load_questions
 from aegis_core.resources import RESOURCES
 
@@ -27,10 +27,14 @@ def bundled_answers(language: str) -> list[str]:
     return [json.loads(line)["answer"] for line in lines]
 
 
+def failed_checks(verdict: AnswerVerdict) -> set[str]:
+    return {check.name for check in verdict.checks if check.decides and not check.passed}
+
+
 def is_language(text: str, language: str) -> bool:
     """The verdict without the question's concepts."""
     verdict = judge(text, load_questions(language)[0], language)
-    return {check.name for check in verdict.failed_checks} <= {"concepts"}
+    return failed_checks(verdict) <= {"concepts"}
 
 
 def test_verdicts_agree_with_the_labels() -> None:
@@ -57,7 +61,7 @@ def test_each_kind_of_gibberish_fails_for_its_own_reason(kind: str, check: set[s
     assert rows
     for row in rows:
         verdict = judge(row["answer"], question(row["language"], row["question"]), row["language"])
-        assert check & {failed.name for failed in verdict.failed_checks}, row["answer"]
+        assert check & failed_checks(verdict), row["answer"]
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

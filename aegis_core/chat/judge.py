@@ -46,10 +46,6 @@ class AnswerVerdict:
     def passed(self) -> bool:
         return all(check.passed for check in self.checks if check.decides)
 
-    @property
-    def failed_checks(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if check.decides and not check.passed)
-
     def row(self) -> dict[str, Any]:
         """As it stands in the transcript."""
         checks = [
