@@ -547,9 +547,20 @@ def test_with_little_scratch_space_the_logits_of_fewer_positions_are_compared(me
     _, ingredients, out = merged
     monkeypatch.setattr(proving, "_SCRATCH_BYTES", 2 * 32 * VOCABULARY * 4)
     assert prove(ingredients, out, held_out(), tmp_path, CancelToken()).n_positions == 64
-    monkeypatch.setattr(proving, "_SCRATCH_BYTES", 10 * VOCABULARY * 4)
-    proof = prove(ingredients, out, held_out(), tmp_path, CancelToken())
-    assert proof.n_positions == 10 and proof.n_tokens == 6 * 31 and proof.passed
+    short = Packed(held_out().input_ids[:, :20], held_out().labels[:, :20])
+    monkeypatch.setattr(proving, "_SCRATCH_BYTES", 35 * VOCABULARY * 4)
+    proof = prove(ingredients, out, short, tmp_path, CancelToken())
+    assert proof.n_positions == 35 and proof.n_tokens == 6 * 19 and proof.passed
+
+
+def test_a_disk_without_room_for_thirty_two_positions_gives_no_proof(merged, tmp_path, monkeypatch):
+    _, ingredients, out = merged
+    room = shutil._ntuple_diskusage(10**9, 10**9, 4 * 31 * VOCABULARY * 4 + 3)
+    monkeypatch.setattr(proving.shutil, "disk_usage", lambda path: room)
+    with pytest.raises(UserError, match="needs 1 MB of free space"):
+        prove(ingredients, out, held_out(), tmp_path, CancelToken())
+    few = Packed(held_out().input_ids[:1, :31], held_out().labels[:1, :31])
+    assert prove(ingredients, out, few, tmp_path, CancelToken()).n_positions == 31
 
 
 def test_a_step_whose_proof_fails_takes_the_models_name_away(fusion_run, monkeypatch):

@@ -34,6 +34,8 @@ TOP1_LIMIT = 0.99
 HEAD_LIMIT = 1e-4
 LOGIT_LIMITS = {"float32": 1e-3, "float16": 0.15, "bfloat16": 1.0}
 _SCRATCH_BYTES = 2_000_000_000
+_FREE_SHARE = 4  # a quarter of the free space may be used
+_FEWEST_POSITIONS = 32
 
 Listener = Callable[[str, int, int], None]
 
@@ -110,7 +112,8 @@ def prove(
     """Run the gated model, then the fused folder, over every held-out token and compare them.
 
     The gated model is the base that was merged into, with unmerged adapter, gate and rotation. Its logits wait in the
-    folder `scratch` (at most 2 GB of them, from sequences spread evenly). UserError if nothing is held out.
+    folder `scratch` (at most 2 GB of them, from sequences spread evenly). UserError if nothing is held out, or
+    there is no room for even a few of them.
     """
     if not held_out.n_counted:
         raise UserError(
@@ -247,13 +250,24 @@ def _fused(folder: Path, dtype: torch.dtype, record: _Record, walk: _Walk) -> Qu
 
 
 def _chosen(held_out: Packed, vocabulary_size: int, scratch: Path) -> dict[int, int]:
-    """Sequence -> how many of its first positions are compared logit by logit, as many as scratch space allows."""
+    """Sequence -> how many of its first positions are compared logit by logit, as many as scratch space allows.
+
+    At least 32, or all there are; UserError if the disk has no room for these.
+    """
     n, length = held_out.input_ids.shape
-    budget = min(_SCRATCH_BYTES, shutil.disk_usage(scratch).free // 4) // (4 * vocabulary_size)
+    position_bytes, fewest = 4 * vocabulary_size, min(_FEWEST_POSITIONS, n * length)
+    budget = min(_SCRATCH_BYTES, shutil.disk_usage(scratch).free // _FREE_SHARE) // position_bytes
+    if budget < fewest:
+        raise UserError(
+            "The proof of the fusion needs {needed} MB of free space in {folder}.",
+            "Free some space on that drive and run this step again; the fused model is kept until then.",
+            needed=math.ceil(fewest * position_bytes * _FREE_SHARE / 1e6),
+            folder=scratch,
+        )
     n_whole = min(n, budget // length)
-    if n_whole == 0:
-        return {0: max(1, min(length, budget))}
-    return {i * n // n_whole: length for i in range(n_whole)}
+    if n_whole * length >= fewest:
+        return {i * n // n_whole: length for i in range(n_whole)}
+    return {i: min(length, budget - i * length) for i in range(n_whole + 1) if budget > i * length}
 
 
 def _free_memory() -> None:
