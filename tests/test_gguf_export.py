@@ -18,7 +18,7 @@ from aegis_core.data.packed import Packed, save_packed
 from aegis_core.events import Event, Progress, Verdict
 from aegis_core.failures import UserError
 from aegis_core.fusion.ingredients import RECORD, gather
-from aegis_core.gguf_export import families
+from aegis_core.gguf_export import agreement, families
 from aegis_core.gguf_export.families import llama, mapped_tensors
 from aegis_core.gguf_export.gguf_file import GgufFile
 from aegis_core.gguf_export.llama import LlamaServer
@@ -482,6 +482,33 @@ def test_interleaving_has_an_inverse_and_pairs_the_halves():
     rows = torch.arange(16.0)[:, None]
     assert llama.interleave(rows, 2).flatten().tolist()[:8] == [0, 4, 1, 5, 2, 6, 3, 7]
     assert torch.equal(llama.deinterleave(llama.interleave(rows, 2), 2), rows)
+
+
+# --- agreement --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "length", "expected"),
+    [(6, 48, 36), (100, 2, 36), (1, 40, 36), (1, 36, 36), (13, 3, 36), (5, 4, 20)],
+)
+def test_llama_cpp_is_asked_at_enough_places_or_at_all_there_are(n, length, expected):
+    ids = torch.arange(n * length).reshape(n, length)
+    places = agreement.positions(lambda ids: torch.zeros(*ids.shape, 7), Packed(ids, ids), CancelToken())
+    assert expected <= len(places) < expected + 12
+    assert len({tuple(place.prompt) for place in places}) == len(places)
+
+
+def test_a_check_at_few_places_says_so():
+    class Server:
+        def next_token_probabilities(self, prompt: list[int], n: int) -> list[tuple[int, float]]:
+            return [(0, 0.0)]
+
+    place = agreement.Position([1], torch.tensor([0.0, -9.0]))
+    few, many = (
+        agreement.check_probabilities(Server(), [place] * n, RECIPES["f16"], CancelToken())[0] for n in (20, 36)
+    )
+    assert few.measured == "the same at 20 of 20 positions, which are all that the held-out data has"
+    assert many.measured == "the same at 36 of 36 positions"
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------
