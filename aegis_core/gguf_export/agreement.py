@@ -81,7 +81,7 @@ def check_probabilities(
         Check(
             "llama.cpp: likeliest next token",
             n_same >= tolerance.same * len(places),
-            f"the same at {n_same} of {len(places)} positions" + _few(places),
+            _same(n_same, len(places)),
             f"at least {tolerance.same:.0%} (a near-tie counts)",
         ),
         Check(
@@ -93,8 +93,10 @@ def check_probabilities(
     ]
 
 
-def _few(places: list[Position]) -> str:
-    return "" if len(places) >= N_POSITIONS else ", which are all that the held-out data has"
+def _same(n_same: int, n: int) -> str:
+    if n < N_POSITIONS:
+        return f"the same at {n_same} of {n} positions, which are all that the held-out data has"
+    return f"the same at {n_same} of {n} positions"
 
 
 def check_tokens(server: LlamaServer, tokenizer: PreTrainedTokenizerBase) -> Check:
