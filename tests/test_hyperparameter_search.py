@@ -85,11 +85,25 @@ def test_search_trains_every_trial_on_the_same_tokens_and_keeps_the_best(prepare
         assert row["steps"] * row["params"]["batch_size"] * 32 == row["tokens"] == 1024
         assert set(row["intermediate"]) == {"25", "50", "75"}
     best = read_json(ctx.folder / "best.json")
+    assert best["tokens"] == 1024
     assert best["value"] == min(row["value"] for row in complete) < math.log(128)
     assert set(best["changes"]) == set(search_step.SETTINGS.values())
     plans.changed(Plan(), best["changes"])
     assert [event.number for event in events if isinstance(event, TrialFinished)] == [0, 1, 2, 3]
     assert not (ctx.folder / "scratch").exists() or not list((ctx.folder / "scratch").iterdir())
+
+
+def test_the_tokens_of_a_trial_are_counted_and_not_just_planned(
+    prepared_context: StepContext,
+) -> None:
+    """Sequences half as long as the plan believes: half the tokens are told."""
+    prepared = prepared_context.run.step_folder("prepare")
+    long = load_packed(prepared / "train.safetensors")
+    save_packed(prepared / "train.safetensors", Packed(long.input_ids[:, :16], long.labels[:, :16]))
+    search_step.run(search_plan(search__n_trials=2), prepared_context)
+    rows = read_json(prepared_context.folder / "trials.json")
+    assert {row["tokens"] for row in rows if row["state"] == "COMPLETE"} == {512}
+    assert read_json(prepared_context.folder / "best.json")["tokens"] == 512
 
 
 def test_a_search_gives_the_same_result_again(prepared_context: StepContext, tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ class ShortRuns:
     folder: Path
 
     def held_out_loss(
-        self, plan: Plan, on_step: Callable[[int], None], on_glance: Callable[[int, float], None]
+        self, plan: Plan, on_step: Callable[[StepReport], None], on_glance: Callable[[int, float], None]
     ) -> float:
         """Train by `plan` with the gate in the forward pass; returns the loss over all held-out tokens, in nats.
 
-        `on_step` gets the number of steps done. `on_glance` gets, about every quarter, the percentage of the trial's
+        `on_step` gets the report of every step. `on_glance` gets, about every quarter, the percentage of the trial's
         tokens and the loss of a few held-out sequences; it may raise to stop the trial. TrialFailed for what gives no
         score: a loss that is not finite, too little memory, settings that cannot work.
         """
@@ -66,13 +66,17 @@ class ShortRuns:
             self._free(gated)
 
     def _hooks(
-        self, gated: GatedModel, plan: Plan, on_step: Callable[[int], None], on_glance: Callable[[int, float], None]
+        self,
+        gated: GatedModel,
+        plan: Plan,
+        on_step: Callable[[StepReport], None],
+        on_glance: Callable[[int, float], None],
     ) -> Hooks:
         glance = _evenly(self.held_out, GLANCE_SEQUENCES)
         n_steps = plan.train.steps
 
         def after_step(report: StepReport) -> None:
-            on_step(report.step)
+            on_step(report)
             quarter = QUARTERS * report.step // n_steps
             if quarter > QUARTERS * (report.step - 1) // n_steps and report.step < n_steps:
                 on_glance(100 * quarter // QUARTERS, _finite(self._loss(gated, glance)))

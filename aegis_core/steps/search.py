@@ -25,6 +25,7 @@ from ..search.study import (
     refuse_without_best,
     run_study,
 )
+from ..training.trainer import StepReport
 
 SETTINGS = {
     "learning_rate": "train.learning_rate",
@@ -35,7 +36,10 @@ SETTINGS = {
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
-    """Leaves study.db, trials.json and best.json; UserError if no trial completes."""
+    """Leaves study.db, trials.json and best.json; UserError if no trial completes.
+
+    Both files tell the tokens a trial really read, counted step by step.
+    """
     n_tokens = token_budget(plan)
 
     prepared = ctx.run.step_folder("prepare")
@@ -52,10 +56,12 @@ def run(plan: Plan, ctx: StepContext) -> None:
             tried_plan = trial_plan(plan, params, n_tokens)
         except UserError as error:  # settings that do not go together, such as a warm-up beyond the end of the schedule
             raise TrialFailed(error.reason) from error
-        n_steps, n_before = tried_plan.train.steps, trial.user_attrs[POSITION]
+        n_steps, n_before, n_read = tried_plan.train.steps, trial.user_attrs[POSITION], 0
 
-        def on_step(step: int) -> None:
-            ctx.emit(Progress(n_before + step / n_steps, plan.search.n_trials, "trials"))
+        def on_step(report: StepReport) -> None:
+            nonlocal n_read
+            n_read += report.n_tokens
+            ctx.emit(Progress(n_before + report.step / n_steps, plan.search.n_trials, "trials"))
 
         def on_glance(percent: int, loss: float) -> None:
             trial.report(loss, percent)
@@ -63,7 +69,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
                 raise optuna.TrialPruned
 
         loss = runs.held_out_loss(tried_plan, on_step, on_glance)
-        return Tried(loss, notes=(("steps", n_steps), ("tokens", n_tokens)))
+        return Tried(loss, notes=(("steps", n_steps), ("tokens", n_read)))
 
     def draw(trial: optuna.Trial) -> dict[str, Any]:
         return suggest(trial, plan.search)
@@ -84,7 +90,8 @@ def run(plan: Plan, ctx: StepContext) -> None:
     )
     best = refuse_without_best(best_of(trials, "minimize"), trials)
     changes = {SETTINGS[name]: value for name, value in best.params.items()}
-    write_json(ctx.folder / "best.json", {"changes": changes, "value": best.value, "params": best.params})
+    measured = {"value": best.value, "tokens": best.user_attrs["tokens"]}
+    write_json(ctx.folder / "best.json", {"changes": changes, "params": best.params, **measured})
     ctx.artifact(ctx.folder / "best.json")
     ctx.emit(
         note("Best held-out loss {loss} in trial {number}.", loss=f"{best.value:.4f}", number=best.user_attrs[POSITION])
