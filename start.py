@@ -516,14 +516,21 @@ class Environment:
         return "damaged: " + ", ".join(printed[:-1]) if printed[1:] else None
 
     def clear(self) -> None:
-        """Remove the folder, provided that this script made it."""
+        """Remove the folder, provided that this script made it; the stamp goes last, so that a next start may go on."""
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return
         if not (self.folder / STAMP).exists():
             raise Refusal(
                 f"{self.folder} is no environment made by start.py: remove it, or name another folder in AEGIS_ENV."
             )
-        shutil.rmtree(str(self.folder))
+        self.write_stamp(None)  # half an environment must not pass for a whole one
+        for child in [child for child in self.folder.iterdir() if child.name != STAMP]:
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(str(child))
+            else:
+                child.unlink()
+        (self.folder / STAMP).unlink()
+        self.folder.rmdir()
 
     def create(self) -> None:
         self.clear()

@@ -420,6 +420,27 @@ def test_our_own_folder_is_cleared(small_environment: Environment) -> None:
     assert not small_environment.folder.exists()
 
 
+def test_a_clearing_that_meets_a_locked_file_can_be_tried_again(
+    small_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows deletes nothing that a program has loaded, wherever in the folder the deletion has got to by then."""
+    locked = next(small_environment.folder.rglob("soul.py"))
+    small_environment.write_stamp(MADE)
+
+    def all_but_the_locked(folder: str) -> None:
+        for file in [file for file in Path(folder).rglob("*") if file.is_file() and file != locked]:
+            file.unlink()
+        if locked.is_relative_to(folder):
+            raise PermissionError(13, "Access is denied", str(locked))
+
+    with monkeypatch.context() as patch, pytest.raises(PermissionError):
+        patch.setattr(start.shutil, "rmtree", all_but_the_locked)
+        small_environment.clear()
+    assert locked.exists() and small_environment.stamp() is None
+    small_environment.clear()
+    assert not small_environment.folder.exists()
+
+
 @posix_only
 def test_a_folder_whose_making_was_cut_off_is_still_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = Environment(tmp_path / "env")
