@@ -7,7 +7,6 @@ from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from aegis_core.events import Event, StepFinished, Verdict
 from aegis_core.hardware import disk_free_bytes
 from aegis_core.run_directory import read_json
 
@@ -20,19 +19,18 @@ from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
-from ..verdicts import VerdictRows
 from .fuse import STAGES
-from .step_page import StepPage
+from .proof_page import ProofPage
 
 
-class ExportPage(StepPage):
+class ExportPage(ProofPage):
     step = "export"
     sentence = mark(
         "Writes the fused model as GGUF, first in 16 bits, then quantised, and reads every file back to verify it."
     )
 
     def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
-        super().__init__(state, parent)
+        super().__init__(state, mark("Verification"), parent)
         self.files = Section(mark("Files"))
         self.file_rows = QVBoxLayout()
         self.facts = Facts()
@@ -44,9 +42,6 @@ class ExportPage(StepPage):
         self.files.body.addLayout(self.file_rows)
         self.files.body.addWidget(self.facts)
         self.files.body.addLayout(button_row)
-        self.proof = Section(mark("Verification"))
-        self.rows = VerdictRows()
-        self.proof.body.addWidget(self.rows)
         settings = Section(mark("What to write"))
         settings.body.addWidget(Form(state, ("export.types", "export.directory")))
         self.space = label(role="secondary", wraps=True)
@@ -54,31 +49,17 @@ class ExportPage(StepPage):
         for section in (self.files, self.proof, settings):
             self.body.addWidget(section)
 
-    def on_event(self, event: Event) -> None:
-        super().on_event(event)
-        if isinstance(event, Verdict):
-            self.rows.add(event)
-            self.proof.show()
-        elif isinstance(event, StepFinished):
-            self._draw(self.state.view)
-
-    def show_run(self, view: RunView) -> None:
-        super().show_run(view)
-        self._draw(view)
-
     def plan_changed(self) -> None:
         super().plan_changed()
         self._draw_space()
 
     def set_theme(self, theme: Theme) -> None:
         super().set_theme(theme)
-        self.rows.set_theme(theme)
         self.open.setIcon(themes.icon("folder", theme.text))
 
     def retranslate(self) -> None:
         super().retranslate()
         self.open.setText(tr("Open the folder"))
-        self._draw(self.state.view)
 
     @property
     def folder(self) -> Path | None:
@@ -88,10 +69,8 @@ class ExportPage(StepPage):
         chosen = self.state.plan.export.directory
         return Path(chosen).expanduser() if chosen else self.state.run.step_folder(self.step)
 
-    def _draw(self, view: RunView) -> None:
-        verdicts = view.step(self.step).verdicts
-        self.rows.show_verdicts(verdicts.values())
-        self.proof.setVisible(bool(verdicts))
+    def draw(self, view: RunView) -> None:
+        super().draw(view)
         facts = self._written()
         self.facts.show_facts(facts)
         self.files.setVisible(bool(facts))

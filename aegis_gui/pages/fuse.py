@@ -5,7 +5,6 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QWidget
 
-from aegis_core.events import Event, StepFinished, Verdict
 from aegis_core.run_directory import read_json
 from aegis_core.soul.schedule import gate
 
@@ -16,9 +15,7 @@ from ..i18n import filled, mark, tr
 from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
-from ..theme import Theme
-from ..verdicts import VerdictRows
-from .step_page import StepPage
+from .proof_page import ProofPage
 
 STAGES = (
     ("base", mark("base model")),
@@ -31,7 +28,7 @@ STAGES = (
 )
 
 
-class FusePage(StepPage):
+class FusePage(ProofPage):
     step = "fuse"
     sentence = mark(
         "Merges the adapter and bakes gate and rotation into the output layer: a plain model that needs no special "
@@ -39,53 +36,30 @@ class FusePage(StepPage):
     )
 
     def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
-        super().__init__(state, parent)
+        super().__init__(state, mark("Proof"), parent)
         self.formula_section = Section(mark("What is computed"))
         self.formula = label(role="heading", wraps=True)
         self.formula_words = label(role="secondary", wraps=True)
         self.formula_section.body.addWidget(self.formula)
         self.formula_section.body.addWidget(self.formula_words)
-        self.proof = Section(mark("Proof"))
-        self.rows = VerdictRows()
         self.facts = Facts()
-        self.proof.body.addWidget(self.rows)
         self.proof.body.addWidget(self.facts)
         place = Section(mark("Where to"))
         place.body.addWidget(Form(state, ("fuse.directory",)))
         for section in (self.formula_section, self.proof, place):
             self.body.addWidget(section)
 
-    def on_event(self, event: Event) -> None:
-        super().on_event(event)
-        if isinstance(event, Verdict):
-            self.rows.add(event)
-            self.proof.show()
-        elif isinstance(event, StepFinished):
-            self._draw(self.state.view)
-
-    def show_run(self, view: RunView) -> None:
-        super().show_run(view)
-        self._draw(view)
-
     def plan_changed(self) -> None:
         super().plan_changed()
         self._draw_formula()
 
-    def set_theme(self, theme: Theme) -> None:
-        super().set_theme(theme)
-        self.rows.set_theme(theme)
-
-    def retranslate(self) -> None:
-        super().retranslate()
-        self._draw(self.state.view)
-
-    def _draw(self, view: RunView) -> None:
+    def draw(self, view: RunView) -> None:
+        super().draw(view)
         self._draw_formula()
-        verdicts = view.step(self.step).verdicts
-        self.rows.show_verdicts(verdicts.values())
         facts = self._measured()
         self.facts.show_facts(facts)
-        self.proof.setVisible(bool(verdicts or facts))
+        if facts:
+            self.proof.show()
 
     def _draw_formula(self) -> None:
         soul = self.state.plan.soul
