@@ -13,7 +13,6 @@ from .prompt import ChatPrompts, trimmed
 from .template import Message
 
 REPEAT_WINDOW_TOKENS = 64
-BROKEN_OFF = "llama.cpp ended in the middle of the answer."
 
 
 class EmbeddedBackend:
@@ -61,12 +60,12 @@ class EmbeddedBackend:
         try:
             if not cancelled():
                 self._llama.stream_completion(self._request(token_ids, sampling), receive)
+            if reason == "cancelled" and not cancelled():
+                raise UserError("llama.cpp ended in the middle of the answer.", "Ask again.")
         except UserError as problem:
             if not parts:
                 raise
             reason, error = "error", problem.reason
-        if reason == "cancelled" and not cancelled():
-            reason, error = "error", BROKEN_OFF
         seconds = time.monotonic() - started
         return Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids), error)
 

@@ -76,12 +76,17 @@ def check_probabilities(
         expected = place.log_probabilities[best].item()
         differences.append(abs(dict(candidates).get(best, -math.inf) - expected))
         n_same += expected - place.log_probabilities[candidates[0][0]].item() <= tolerance.largest * 0.2
-    mean = sum(differences) / len(differences)
+    mean, n = sum(differences) / len(differences), len(places)
+    measured = (
+        f"the same at {n_same} of {n} positions"
+        if n >= N_POSITIONS
+        else f"the same at {n_same} of {n} positions, which are all that the held-out data has"
+    )
     return [
         Check(
             "llama.cpp: likeliest next token",
-            n_same >= tolerance.same * len(places),
-            _same(n_same, len(places)),
+            n_same >= tolerance.same * n,
+            measured,
             f"at least {tolerance.same:.0%} (a near-tie counts)",
         ),
         Check(
@@ -91,12 +96,6 @@ def check_probabilities(
             f"largest ≤ {tolerance.largest}, mean ≤ {tolerance.mean} nats",
         ),
     ]
-
-
-def _same(n_same: int, n: int) -> str:
-    if n < N_POSITIONS:
-        return f"the same at {n_same} of {n} positions, which are all that the held-out data has"
-    return f"the same at {n_same} of {n} positions"
 
 
 def check_tokens(server: LlamaServer, tokenizer: PreTrainedTokenizerBase) -> Check:
