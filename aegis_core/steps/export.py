@@ -261,7 +261,9 @@ def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Pat
 def _source(plan: Plan, run: RunDirectory, folder: ModelFolder) -> Source:
     soul = load_soul(run.step_folder("train") / "soul.safetensors")
     vocabulary = read_vocabulary(load_tokenizer(folder.path), folder.config.vocab_size)
-    return Source(folder, vocabulary, Metadata(plan.chat.model_name, read_base(run).license, soul, run.identity()))
+    # Only a file outside the run says whose it is: inside, the same plan gives the same bytes in every run.
+    owner = run.identity() if plan.export.directory else ""
+    return Source(folder, vocabulary, Metadata(plan.chat.model_name, read_base(run).license, soul, owner))
 
 
 def _content(run: RunDirectory, source: Source) -> str:
