@@ -10,7 +10,7 @@ import torch
 from aegis_core.cancel import CancelToken
 from aegis_core.context import StepContext
 from aegis_core.data.packed import Packed
-from aegis_core.evaluation.quality import measure
+from aegis_core.evaluation.quality import finite, measure
 from aegis_core.failures import UserError
 from aegis_core.models import demo
 from aegis_core.models.identity import read_base
@@ -93,7 +93,7 @@ def test_the_number_format_follows_a_fake_gpu(
 def test_a_destroyed_model_is_a_sentence_and_no_number() -> None:
     ids = torch.arange(8)[None]
     with pytest.raises(UserError, match="not a finite number"):
-        measure(lambda ids: torch.full((1, 8, 16), float("nan")), Packed(ids, ids), CancelToken())
+        finite(measure(lambda ids: torch.full((1, 8, 16), float("nan")), Packed(ids, ids), CancelToken()))
 
 
 def test_a_changed_local_dataset_makes_preparation_stale(run: RunDirectory, pico_data: Path) -> None:

@@ -47,11 +47,6 @@ def measure(
         on_progress(n_done, len(held_out))
     per_token = torch.cat(losses)
     mean = per_token.mean().item()
-    if not math.isfinite(mean):
-        raise UserError(
-            "The held-out loss is not a finite number: this model is destroyed.",
-            "Train again with a lower learning rate or in float32, or choose another base model.",
-        )
     return Quality(
         loss=mean,
         perplexity=math.exp(min(mean, 700.0)),
@@ -60,9 +55,22 @@ def measure(
     )
 
 
+def finite(quality: Quality) -> Quality:
+    """The same, if it is a number at all; UserError if the model gave none."""
+    if not math.isfinite(quality.loss):
+        raise UserError(
+            "The held-out loss is not a finite number: this model is destroyed.",
+            "Train again with a lower learning rate or in float32, or choose another base model.",
+        )
+    return quality
+
+
 def write_quality(path: Path, stages: dict[str, Quality]) -> None:
-    """Keep measured stages as quality.json: {"base": {"loss": …, "perplexity": …, "n_tokens": …}, …}."""
-    write_json(path, {stage: asdict(quality) for stage, quality in stages.items()})
+    """Keep measured stages as quality.json: {"base": {"loss": …, "perplexity": …, "n_tokens": …}, …}.
+
+    UserError if one of them is not a number.
+    """
+    write_json(path, {stage: asdict(finite(quality)) for stage, quality in stages.items()})
 
 
 def read_quality(path: Path) -> dict[str, Quality]:

@@ -8,10 +8,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..cancel import Cancelled
+from ..chat.questions import load_questions
 from ..context import StepContext
 from ..data.packed import Packed, load_packed
 from ..evaluation.answering import greedy_answer
-from ..evaluation.quality import Quality, measure, read_quality, write_quality
+from ..evaluation.quality import Quality, finite, measure, read_quality, write_quality
 from ..events import Metric, PhaseChanged, Progress, Sample, note, warning
 from ..models.identity import BaseModel, read_base
 from ..models.loading import choose_dtype, load_model, load_tokenizer
@@ -24,10 +25,6 @@ from ..training.gated_model import GatedModel, gated_for_training
 from ..training.metrics import MetricsFile, read_metrics
 from ..training.trainer import WEIGHTS, Hooks, StepReport, fit, load_trainable
 
-_QUESTIONS = {
-    "en": "Why is time irreversible? Explain physically.",
-    "ja": "時間はなぜ不可逆なのですか？物理的に説明してください。",
-}
 _N_SAMPLE_TOKENS = 48
 
 
@@ -91,7 +88,7 @@ class _Watch:
         self._held_out, self._tokenizer, self._base_loss = held_out, tokenizer, base_loss
         self._phases = phases(plan.train.steps, plan.soul)
         self._phase = self._phases[n_done - 1] if n_done else ""
-        self._question = _QUESTIONS[plan.chat.questions]
+        self._question = load_questions(plan.chat.questions)[0].question
         self._warned = False
         self.metrics = MetricsFile(ctx.folder / "metrics.jsonl", n_done)
 
@@ -135,7 +132,7 @@ class _Watch:
     def _held_out_loss(self, step: int) -> float:
         """Measure, and let the model say something; dropout is off, so the random state is not touched."""
         self._gated.eval()
-        loss = measure(self._gated.logits, self._held_out, self._ctx.cancel).loss
+        loss = finite(measure(self._gated.logits, self._held_out, self._ctx.cancel)).loss
         self._ctx.emit(Metric("held_out_loss", step, loss))
         answer = greedy_answer(self._gated, self._tokenizer, self._question, _N_SAMPLE_TOKENS, self._ctx.cancel)
         self._ctx.emit(Sample(self._question, answer, step))
