@@ -14,7 +14,7 @@ import pytest
 
 from aegis_core.journal import replay
 from aegis_core.plan import demo_plan
-from aegis_core.run_directory import RunDirectory, write_json
+from aegis_core.run_directory import RunDirectory
 
 ENGINE = Path(__file__).with_name("tiny_engine.py")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and mounts are POSIX")
@@ -253,9 +253,7 @@ def test_the_demo_continues_what_was_cut_off_and_shows_the_indicators(tmp_path: 
     failed = aegis("demo", steps='{"export": "refuse"}', AEGIS_RUNS=str(tmp_path / "runs 日本語"))
     assert failed.returncode == 1
     (folder,) = (tmp_path / "runs 日本語").iterdir()
-    row = {"status": "pass", "measured": "yes", "expected": "yes"}
-    write_json(folder / "report.json", {"indicators": {"training_completed": row}})
-    done = aegis("demo", AEGIS_RUNS=str(tmp_path / "runs 日本語"))
+    done = aegis("demo", steps='{"report": "judge"}', AEGIS_RUNS=str(tmp_path / "runs 日本語"))
     assert done.returncode == 0, done.stderr
     assert str(folder) in done.stdout
     assert "training_completed" in done.stdout
@@ -266,9 +264,8 @@ def test_the_demo_continues_what_was_cut_off_and_shows_the_indicators(tmp_path: 
 def test_a_red_indicator_makes_the_demo_fail_and_out_and_steps_are_heard(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     aegis("new", folder, "--demo")
-    rows = {"alpha_reached": {"status": "fail", "measured": "0.3", "expected": "1.618"}}
-    write_json(folder / "report.json", {"indicators": rows})
-    done = aegis("demo", "--out", folder, "--steps", "12", "--set", "lora.rank=4")
+    options = ("--out", folder, "--steps", "12", "--set", "lora.rank=4")
+    done = aegis("demo", *options, steps='{"report": "judge"}')
     assert done.returncode == 1
     assert "alpha_reached" in done.stdout
     plan = RunDirectory.open(folder).plan()

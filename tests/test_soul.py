@@ -270,3 +270,15 @@ def test_rounding_never_carries_alpha_past_its_target():
     soul = SoulPlan(alpha_target=target, schedule=AnnealingPlan(kind="exponential", steepness=60))
     assert -5.0 + (target + 5.0) > target
     assert max(curve(100, soul)) == target
+
+
+def test_the_same_soul_is_the_same_file(tmp_path):
+    soul = Soul(1.5, torch.randn(4, 28), True, "owner/素体", "main", "ab" * 32)
+    files = []
+    for n in range(8):  # safetensors itself would order the metadata anew each time
+        soul.save(tmp_path / f"{n}.safetensors")
+        files.append((tmp_path / f"{n}.safetensors").read_bytes())
+    assert len(set(files)) == 1
+    again = load_soul(tmp_path / "0.safetensors")
+    assert again.generator.equal(soul.generator)
+    assert (again.alpha, again.base_model) == (1.5, "owner/素体")

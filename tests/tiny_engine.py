@@ -16,6 +16,7 @@ from aegis_core.context import StepContext
 from aegis_core.events import Progress
 from aegis_core.failures import UserError
 from aegis_core.plan import Plan
+from aegis_core.run_directory import write_json
 
 BEHAVIOUR = json.loads(os.environ.get("TINY_STEPS", "{}"))
 
@@ -96,6 +97,17 @@ def fill(plan: Plan, ctx: StepContext) -> None:
     with (ctx.folder / "big.bin").open("wb") as file:
         for _ in range(64):
             file.write(bytes(1024 * 1024))
+
+
+def judge(plan: Plan, ctx: StepContext) -> None:
+    """A run log: training is green, alpha red when twelve steps were asked for."""
+    reached = "fail" if plan.train.steps == 12 else "pass"
+    rows = {
+        "training_completed": {"status": "pass", "measured": "yes", "expected": "yes"},
+        "alpha_reached": {"status": reached, "measured": "0.3", "expected": "1.618"},
+    }
+    write_json(ctx.run.path / "report.json", {"indicators": rows})
+    ctx.artifact(ctx.run.path / "report.json")
 
 
 for step in ("check", "prepare", "search", "schedule", "train", "fuse", "export", "chat", "report"):

@@ -1,11 +1,12 @@
 """The gate: how much of the rotated hidden state joins the plain one, and the same thing folded into weights."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..failures import UserError
@@ -93,7 +94,15 @@ class Soul:
             "rotation": self.generator.float().contiguous(),
         }
         with atomic(path) as draft:
-            save_file(tensors, draft, metadata)
+            draft.write_bytes(_in_fixed_order(save(tensors, metadata)))
+
+
+def _in_fixed_order(file: bytes) -> bytes:
+    """The same safetensors file with its header sorted: by itself, safetensors orders metadata at random."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    padded = header.ljust(-(-len(header) // 8) * 8)  # the tensors stay aligned
+    return len(padded).to_bytes(8, "little") + padded + file[end:]
 
 
 def load_soul(path: Path) -> Soul:
