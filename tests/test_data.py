@@ -72,6 +72,19 @@ def test_sequences_have_one_length_and_something_to_learn(pico_model: Path) -> N
     assert (packed.labels[:, 1:] != IGNORED).any(dim=1).all()
 
 
+def test_sequences_that_hold_only_a_question_are_left_out(pico_model: Path) -> None:
+    long_question = Sample("It is. " * 12, "Is it so? " * 40)
+    tokens = tokenise(long_question, load_tokenizer(pico_model))
+    packed = pack([tokens], 32)
+    assert len(packed) < len(tokens.ids) // 32
+    assert (packed.labels[:, 1:] != IGNORED).any(dim=1).all()
+
+
+def test_a_dataset_whose_answers_all_fall_outside_is_refused(pico_model: Path) -> None:
+    with pytest.raises(UserError, match="sequences of 32 tokens holds a part of an answer"):
+        pack([tokenise(Sample("It.", "Is it so? " * 40), load_tokenizer(pico_model))], 32)
+
+
 def test_a_dataset_shorter_than_one_sequence_is_refused(pico_model: Path) -> None:
     with pytest.raises(UserError, match="less than one sequence of 4096"):
         pack([tokenise(SAMPLES[0], load_tokenizer(pico_model))], 4096)

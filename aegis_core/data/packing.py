@@ -59,6 +59,12 @@ def pack(samples: Iterable[Tokens], length: int) -> Packed:
     n_whole = max(len(ids) // length, 1)
     rows = [(ids[i * length : (i + 1) * length], labels[i * length : (i + 1) * length]) for i in range(n_whole)]
     kept = [row for row in rows if len(row[0]) == length and any(label != IGNORED for label in row[1][1:])]
+    if not kept and len(ids) >= length:
+        raise UserError(
+            "None of the dataset's sequences of {length} tokens holds a part of an answer to learn from.",
+            "Choose a longer sequence length, or shorten the questions.",
+            length=length,
+        )
     if not kept:
         raise UserError(
             "The dataset gives only {n} tokens, less than one sequence of {length}.",
