@@ -217,7 +217,7 @@ def demo_plan() -> Plan:
             "chat.questions": "en",
             "chat.model_name": "aegis-demo",
             "chat.n_questions": 6,
-            "chat.temperature": 0.2,  # what the authors of this small model recommend
+            "chat.temperature": 0.2,  # as in the example of this small model's own card
         },
     )
 

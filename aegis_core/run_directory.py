@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -218,9 +218,8 @@ def atomic(path: Path) -> Iterator[Path]:
         yield draft
         sync(draft)
         rename(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    finally:
+        draft.unlink(missing_ok=True)  # still there only if it did not get its name
     sync_folder(path.parent)
 
 
@@ -235,12 +234,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     draft = path.with_name(path.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    try:
+    with ExitStack() as on_failure:
+        on_failure.callback(shutil.rmtree, draft, ignore_errors=True)
         yield draft
         _sync_tree(draft)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        on_failure.pop_all()  # complete: it stays
     old = path.with_name(path.name + ".old")
     if path.exists():
         rename(path, old)

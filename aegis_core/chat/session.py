@@ -1,6 +1,7 @@
 """Opening a chat with a run's model: which file, which backend, and that nothing else works on the run."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..cancel import CancelToken
@@ -97,9 +98,8 @@ def _in_ollama(
     def show(phase: str, done: int, total: int) -> None:
         emit(Progress(done / MIB, total / MIB, "MiB", phase) if total else note("Ollama: {status}", status=phase))
 
-    try:
+    with ExitStack() as on_failure:
+        on_failure.callback(client.close)
         made = ensure_model(client, name, gguf, prompts, plan.chat, read_base(run).license, cancel, show)
-    except BaseException:
-        client.close()
-        raise
+        on_failure.pop_all()  # from here on the backend closes it
     return OllamaBackend(client, made, prompts, plan.chat)
