@@ -1,7 +1,7 @@
 """The plain pieces pages are made of: labels in a role, cards, sections with a heading."""
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QLayout, QScrollArea, QVBoxLayout, QWidget
 
 from .flow import Status
 from .i18n import tr
@@ -42,6 +42,24 @@ class Section(QFrame):
 
     def retranslate(self) -> None:
         self.heading.setText(tr(self._heading))
+
+
+def scrolled(content: QWidget | QLayout) -> QScrollArea:
+    """The content at its own height, scrollable where the page is lower."""
+    inner = QWidget()
+    inner.setObjectName("scrolled")
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(0, 0, 8, 0)
+    if isinstance(content, QWidget):
+        column.addWidget(content)
+    else:
+        column.addLayout(content)
+    column.addStretch(1)
+    area = QScrollArea(widgetResizable=True)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(inner)
+    return area
 
 
 def set_role(widget: QWidget, role: str) -> None:

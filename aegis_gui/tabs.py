@@ -1,7 +1,7 @@
 """Several views of one page, one at a time."""
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QScrollArea, QStackedWidget, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QToolButton, QVBoxLayout, QWidget
 
 from .i18n import tr
 
@@ -45,18 +45,3 @@ class Tabs(QWidget):
     def retranslate(self) -> None:
         for button, name in zip(self.buttons, self._names, strict=True):
             button.setText(tr(name))
-
-
-def scrolled(content: QWidget) -> QScrollArea:
-    """The content at its own height, scrollable where the page is lower."""
-    inner = QWidget()
-    inner.setObjectName("scrolled")
-    column = QVBoxLayout(inner)
-    column.setContentsMargins(0, 0, 8, 0)
-    column.addWidget(content)
-    column.addStretch(1)
-    area = QScrollArea(widgetResizable=True)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(inner)
-    return area

@@ -10,10 +10,10 @@ from ..chat_session import ChatSession
 from ..chat_view import RENDER_MS, ChatView
 from ..form import Form
 from ..i18n import mark, tr
-from ..panels import Section
+from ..panels import Section, scrolled
 from ..run_view import RunView
 from ..state import AppState
-from ..tabs import Tabs, scrolled
+from ..tabs import Tabs
 from ..theme import Theme
 from ..transcript import Transcript, read_transcript
 from .step_page import StepPage

@@ -10,7 +10,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPushButton,
-    QScrollArea,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -22,7 +21,7 @@ from aegis_core.resources import runs_folder
 
 from .. import theme as themes
 from ..i18n import filled, in_window_language, mark, tr
-from ..panels import Section, label
+from ..panels import Section, label, scrolled
 from ..preferences import Preferences
 from ..runs import RunCard, fresh_name, known_runs
 from ..state import AppState
@@ -180,16 +179,6 @@ class HomePage(QWidget):
         self.new.body.addLayout(start)
         self.new.body.addLayout(where)
         self.new.body.addWidget(self.problem)
-        inner = QWidget()
-        inner.setObjectName("scrolled")
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(0, 0, 8, 0)
-        column.addLayout(self.list)
-        column.addStretch(1)
-        area = QScrollArea(widgetResizable=True)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inner)
         page = QVBoxLayout(self)
         page.setContentsMargins(24, 20, 24, 12)
         page.setSpacing(8)
@@ -200,7 +189,7 @@ class HomePage(QWidget):
         page.addSpacing(12)
         page.addWidget(self.earlier)
         page.addWidget(self.empty)
-        page.addWidget(area, 1)
+        page.addWidget(scrolled(self.list), 1)
 
 
 class RunRow(QFrame):

@@ -7,7 +7,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QProgressBar,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -21,7 +20,7 @@ from ..failure_box import FailureBox
 from ..flow import Status
 from ..form import Form
 from ..i18n import filled, mark, said, tr
-from ..panels import Section, label, set_role, status_colour
+from ..panels import Section, label, scrolled, set_role, status_colour
 from ..plan_fields import all_names, plan_field
 from ..run_view import RunView
 from ..state import AppState
@@ -232,14 +231,4 @@ class StepPage(QWidget):
         if not self.scrolls:
             page.addLayout(self.body, 1)
             return
-        inner = QWidget()
-        inner.setObjectName("scrolled")
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(0, 0, 8, 0)
-        column.addLayout(self.body)
-        column.addStretch(1)
-        area = QScrollArea(widgetResizable=True)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inner)
-        page.addWidget(area, 1)
+        page.addWidget(scrolled(self.body), 1)

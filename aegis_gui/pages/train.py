@@ -7,10 +7,10 @@ from aegis_core.events import Event, StepStarted
 from ..cockpit import Cockpit
 from ..form import Form
 from ..i18n import mark
-from ..panels import Section
+from ..panels import Section, scrolled
 from ..run_view import RunView
 from ..state import AppState
-from ..tabs import Tabs, scrolled
+from ..tabs import Tabs
 from ..theme import Theme
 from .step_page import StepPage
 
