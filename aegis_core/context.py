@@ -33,6 +33,6 @@ class StepContext:
             self.artifacts.append(stamped)
         self.sink(stamped)
 
-    def artifact(self, path: Path, sha256: str = "") -> None:
-        """Declare a finished file as an output of this step."""
-        self.emit(Artifact(str(path.resolve()), path.stat().st_size, sha256))
+    def artifact(self, path: Path, sha256: str = "", *, evidence: bool = False) -> None:
+        """Declare a finished file as an output of this step; `evidence` is for the run log, no step builds on it."""
+        self.emit(Artifact(str(path.resolve()), path.stat().st_size, sha256, evidence))

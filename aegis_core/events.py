@@ -121,6 +121,7 @@ class Artifact(Event):
     path: str
     bytes: int
     sha256: str = ""
+    evidence: bool = False
 
 
 @dataclass(frozen=True)

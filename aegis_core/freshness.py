@@ -21,7 +21,8 @@ class Step:
     `inputs` the steps whose results it reads; `optional` steps have an `enabled` setting in their own section.
     `owns` are the settings this step may write into the plan. `reads` are the settings that may name
     files of the user's, which the result depends on as well. A step that `shows_gaps` runs with whatever results
-    there are."""
+    there are. What `extends` names only adds to the result: a change there makes the step run again, but on top of
+    what it has."""
 
     id: str
     settings: tuple[str, ...] = ()
@@ -30,13 +31,14 @@ class Step:
     owns: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     shows_gaps: bool = False
+    extends: tuple[str, ...] = ()
 
     def run(self, plan: Plan, ctx: StepContext) -> None:
         importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
 
 
 _SEARCHED = ("train.learning_rate", "train.batch_size", "train.warmup_steps", "soul.schedule.warmup_fraction")
-_TRAINING = ("lora", "soul", "train")
+_TRAINING = ("lora", "soul", "train", "evaluation")
 
 STEPS: tuple[Step, ...] = (
     Step("check"),
@@ -51,7 +53,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "schedule", ("schedule", "train.steps", "soul.alpha_start", "soul.alpha_target"), (), True, ("soul.schedule",)
     ),
-    Step("train", _TRAINING, ("prepare",)),
+    Step("train", _TRAINING, ("prepare",), extends=("control",)),
     Step("fuse", ("fuse",), ("train",)),
     Step("export", ("export", "chat.model_name"), ("fuse",)),
     Step("chat", ("chat",), ("export",)),
@@ -88,20 +90,30 @@ def why_stale(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
     done = run.done(step.id)
     if done is None:
         return []
-    return [*misfits(run, plan, step, done), *map(str, run.missing_outputs(done))]
+    return [*misfits(run, plan, step, done), *extended(plan, step, done), *map(str, run.missing_outputs(done))]
 
 
 def settings_of(plan: Plan, step: Step) -> dict[str, Any]:
     """The settings the step's result depends on, by name and as JSON values, cosmetic ones left out."""
+    kept = _named(plan, step.settings)
+    return kept | {f"{name} on disk": _on_disk(str(plans.get(plan, name))) for name in step.reads}
+
+
+def extension_of(plan: Plan, step: Step) -> dict[str, Any]:
+    """The settings that only add to the step's result, by name and as JSON values."""
+    return _named(plan, step.extends)
+
+
+def _named(plan: Plan, names: tuple[str, ...]) -> dict[str, Any]:
     tree = _substance(plan)
     kept: dict[str, Any] = {}
-    for name in step.settings:
+    for name in names:
         if name.startswith("-"):
             for key in [k for k in kept if k == name[1:] or k.startswith(name[1:] + ".")]:
                 del kept[key]
         else:
             kept |= {k: v for k, v in tree.items() if k == name or k.startswith(name + ".")}
-    return kept | {f"{name} on disk": _on_disk(str(tree[name])) for name in step.reads}
+    return kept
 
 
 def _on_disk(source: str) -> list[list[Any]]:
@@ -145,6 +157,13 @@ def misfits(run: RunDirectory, plan: Plan, step: Step, done: Done) -> list[str]:
     return [*changed_settings(done.settings, plan, step), *inputs]
 
 
+def extended(plan: Plan, step: Step, done: Done) -> list[str]:
+    """Names of settings that ask for more (or less) beside a result which fits otherwise."""
+    default = extension_of(Plan(), step)
+    now = extension_of(plan, step)
+    return [name for name, value in now.items() if value != done.extension.get(name, default[name])]
+
+
 def changed_settings(recorded: dict[str, Any], plan: Plan, step: Step) -> list[str]:
     """Names whose value is another one now. A setting younger than the record counts as having had its default."""
     default = settings_of(Plan(), step)
@@ -155,7 +174,7 @@ def input_digests(run: RunDirectory, plan: Plan, step: Step) -> dict[str, str]:
     """Digest of each finished step this one reads; switched-off ones do not count."""
     read = [name for name in step.inputs if not disabled(plan, BY_ID[name])]
     found = {name: run.done(name) for name in read}
-    return {name: done.digest for name, done in found.items() if done}
+    return {name: done.full_digest if step.shows_gaps else done.digest for name, done in found.items() if done}
 
 
 def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:

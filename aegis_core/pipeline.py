@@ -30,6 +30,8 @@ from .freshness import (
     State,
     Step,
     changed_settings,
+    extended,
+    extension_of,
     input_digests,
     misfits,
     settings_of,
@@ -110,7 +112,9 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         # the plan first: were the marker there already, a kill in between would lose what the search found
         _apply_results(step, ctx)
         seconds = time.monotonic() - started
-        done = ctx.run.write_done(step.id, settings_of(plan, step), inputs, ctx.artifacts, seconds)
+        done = ctx.run.write_done(
+            step.id, settings_of(plan, step), inputs, ctx.artifacts, seconds, extension_of(plan, step)
+        )
         _forget_previous(ctx.run, step)
         terminal = StepFinished(done.seconds)
     except Cancelled:
@@ -140,13 +144,28 @@ def _begun_alike(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, st
 
 
 def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> None:
-    """Make the step's folder ready: continue an attempt of the same kind, put aside anything else."""
+    """Make the step's folder ready: continue an attempt of the same kind, add to a result that only asks for more,
+    put aside anything else."""
     folder = run.step_folder(step.id)
-    if folder.exists() and not _begun_alike(run, plan, step, inputs):
+    adds = _only_adds(run, plan, step)
+    if folder.exists() and not adds and not _begun_alike(run, plan, step, inputs):
         _put_aside(run, step)
     _retire_report(run)
     folder.mkdir(exist_ok=True)
     write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
+    if adds:
+        (folder / "done.json").unlink()
+
+
+def _only_adds(run: RunDirectory, plan: Plan, step: Step) -> bool:
+    """Whether a whole result lies there to which the plan merely adds."""
+    done = run.done(step.id)
+    return (
+        done is not None
+        and bool(extended(plan, step, done))
+        and not misfits(run, plan, step, done)
+        and not run.missing_outputs(done)
+    )
 
 
 def _retire_report(run: RunDirectory) -> None:
@@ -175,7 +194,11 @@ def _restore(run: RunDirectory, plan: Plan, step: Step) -> bool:
     done = read_done(previous)
     if done is None or run.done(step.id) or _begun_alike(run, plan, step, input_digests(run, plan, step)):
         return False
-    if misfits(run, plan, step, done) or not all(_still_there(previous.parent, a) for a in done.outputs):
+    if (
+        misfits(run, plan, step, done)
+        or extended(plan, step, done)
+        or not all(_still_there(previous.parent, a) for a in done.outputs)
+    ):
         return False
     _discard(folder)
     rename(previous, folder)

@@ -41,6 +41,13 @@ class ModelPlan(Frozen):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Number format for computing; auto follows the hardware.", advanced=True
     )
+    quantisation: Literal["auto", "none", "nf4"] = setting(
+        "auto",
+        "How the frozen base is kept while training: auto takes 4 bits (NF4) on an NVIDIA GPU and none on a CPU.",
+    )
+    remote_code_consent: str = setting(
+        "", "Program code that a model brings along runs only with the sentence named here.", advanced=True
+    )
 
 
 class DataPlan(Frozen):
@@ -49,11 +56,28 @@ class DataPlan(Frozen):
     )
     language: Literal["en", "ja", "both"] = setting("both", "Which half of the bundled questions to use.")
     split: str = setting("train", "Split of a hub dataset.", advanced=True, min_length=1)
-    text_field: str = setting(
-        "text",
-        "Column that holds plain text, where there are no question and answer columns.",
+    revision: str = setting("main", "Branch, tag or commit of a hub dataset.", advanced=True, min_length=1)
+    format: Literal["auto", "chat", "text"] = setting(
+        "auto", "Questions with answers, or plain text; auto looks at the columns."
+    )
+    text_field: str = setting("", "Column that holds plain text; empty lets AEGIS find it.", advanced=True)
+    question_field: str = setting("", "Column that holds the questions; empty lets AEGIS find it.", advanced=True)
+    answer_field: str = setting("", "Column that holds the answers; empty lets AEGIS find it.", advanced=True)
+    messages_field: str = setting("", "Column that holds whole chats; empty lets AEGIS find it.", advanced=True)
+    encoding: Literal["utf-8", "shift_jis"] = setting(
+        "utf-8", "How a local text file is written; Shift-JIS is common on Japanese Windows.", advanced=True
+    )
+    max_samples: int = setting(0, "Take at most this many samples; 0 takes all.", unit="samples", advanced=True, ge=0)
+    streaming: bool = setting(
+        False,
+        "Read a hub dataset piece by piece instead of fetching it whole; needs a number of samples.",
         advanced=True,
-        min_length=1,
+    )
+    packing: bool = setting(
+        True, "Join short samples in one sequence; without it each sample fills a sequence of its own.", advanced=True
+    )
+    over_long: Literal["split", "drop"] = setting(
+        "split", "What becomes of samples longer than one sequence.", advanced=True
     )
     sequence_length: int = setting(1024, "Length of one packed training sequence.", unit="tokens", ge=32, le=131072)
     held_out_fraction: float = setting(
@@ -100,6 +124,11 @@ class LoraPlan(Frozen):
     rank: int = setting(16, "Width of the low-rank update.", ge=1, le=256)
     alpha: int = setting(32, "Strength of the update; it is scaled by alpha / rank.", ge=1, le=1024)
     dropout: float = setting(0.05, "Part of the adapter's input dropped while training.", ge=0, lt=1)
+    targets: tuple[str, ...] = setting(
+        (), "Layers that get an adapter, e.g. qkv_proj, o_proj; empty takes every linear layer.", advanced=True
+    )
+    rank_stabilised: bool = setting(False, "Scale by alpha / √rank instead of alpha / rank (rsLoRA).", advanced=True)
+    dora: bool = setting(False, "Learn direction and length of the weights apart (DoRA); slower.", advanced=True)
 
 
 class AnnealingPlan(Frozen):
@@ -122,6 +151,20 @@ class SoulPlan(Frozen):
     rotation_learning_rate: float = setting(
         3e-4, "Learning rate of the rotation; above 1e-3 it costs quality.", ge=0, le=1
     )
+    rotation_weight_decay: float = setting(0.0, "Weight decay of the rotation.", advanced=True, ge=0, le=1)
+    rotation_waits: Literal["no", "scaled", "frozen"] = setting(
+        "no",
+        "While the gate is shut the rotation learns fully, in proportion to the gate, or not until it is half open.",
+        advanced=True,
+    )
+    train_norm: bool = setting(False, "The weight of the final norm learns as well.", advanced=True)
+    inner_layers: tuple[Annotated[int, Field(ge=0)], ...] = setting(
+        (), "Layers whose output gets a gated rotation of its own, counted from 0.", advanced=True
+    )
+    alpha: Literal["scheduled", "learned"] = setting(
+        "scheduled", "Alpha follows the schedule, or learns from the loss; never both.", advanced=True
+    )
+    alpha_learning_rate: float = setting(1e-2, "Learning rate of alpha where it is learned.", advanced=True, gt=0, le=1)
     alpha_start: float = setting(
         -5.0, "Alpha at the first step; the gate is almost shut.", advanced=True, ge=-20, le=20
     )
@@ -153,6 +196,42 @@ class TrainPlan(Frozen):
     )
     evaluate_steps: int = setting(
         50, "Measure the held-out loss every so many steps; 0 only at the end.", unit="steps", ge=0
+    )
+    early_stopping: int = setting(
+        0,
+        "Stop when so many measurements in a row bring no better held-out loss, once alpha has arrived; 0 never stops.",
+        unit="measurements",
+        advanced=True,
+        ge=0,
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = setting(
+        "auto", "Compute activations twice to save memory; auto does so on a GPU.", advanced=True
+    )
+    optimizer: Literal["auto", "adamw", "paged_adamw_8bit"] = setting(
+        "auto", "auto takes the paged 8-bit AdamW on an NVIDIA GPU and plain AdamW on a CPU.", advanced=True
+    )
+
+
+class ControlPlan(Frozen):
+    lora: bool = setting(False, "Also train LoRA without the gate, for comparison; takes as long again.")
+    fixed: bool = setting(False, "Also train with the gate open from the first step, for comparison; as long again.")
+    orders: int = setting(
+        1,
+        "Data orders in which every comparison is made; a transition can be claimed from three on.",
+        unit="orders",
+        advanced=True,
+        ge=1,
+        le=20,
+    )
+
+
+class EvaluationPlan(Frozen):
+    kl_tokens: int = setting(
+        2048,
+        "Held-out tokens on which the distance to the base model (KL) is measured; 0 does not.",
+        unit="tokens",
+        advanced=True,
+        ge=0,
     )
 
 
@@ -198,6 +277,8 @@ class Plan(Frozen):
     lora: LoraPlan = LoraPlan()
     soul: SoulPlan = SoulPlan()
     train: TrainPlan = TrainPlan()
+    control: ControlPlan = ControlPlan()
+    evaluation: EvaluationPlan = EvaluationPlan()
     fuse: FusePlan = FusePlan()
     export: ExportPlan = ExportPlan()
     chat: ChatPlan = ChatPlan()

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Done:
     """What done.json says: the settings the result depends on, the digest of each input step, the hashed outputs.
 
     Paths of outputs are relative to the run directory (POSIX form) where they lie in it, absolute elsewhere.
+    `extension` are settings that only add to the result, such as control runs.
     """
 
     step: str
@@ -42,11 +43,19 @@ class Done:
     finished_at: float
     version: str = __version__
     format: int = FORMAT
+    extension: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """Changes when settings or outputs change, not when the step merely ran again with the same result."""
-        return sha256_of_json([self.settings_sha256, [[a.path, a.bytes, a.sha256] for a in self.outputs]])
+        """Changes when what later steps build on changes, not when the step merely ran again with the same result."""
+        return sha256_of_json(
+            [self.settings_sha256, [[a.path, a.bytes, a.sha256] for a in self.outputs if not a.evidence]]
+        )
+
+    @property
+    def full_digest(self) -> str:
+        """Changes with the evidence as well: what the run log depends on."""
+        return sha256_of_json([self.digest, self.extension, [a.sha256 for a in self.outputs if a.evidence]])
 
     @property
     def settings_sha256(self) -> str:
@@ -123,12 +132,21 @@ class RunDirectory:
         return read_done(self.step_folder(step))
 
     def write_done(
-        self, step: str, settings: dict[str, Any], inputs: dict[str, str], outputs: list[Artifact], seconds: float
+        self,
+        step: str,
+        settings: dict[str, Any],
+        inputs: dict[str, str],
+        outputs: list[Artifact],
+        seconds: float,
+        extension: dict[str, Any] | None = None,
     ) -> Done:
         """Hash what the step declared and leave its marker: from here on it counts as finished."""
         recorded = {a.path: a for a in (self._recorded(artifact) for artifact in outputs)}
-        done = Done(step, settings, inputs, tuple(recorded.values()), seconds, time.time())
-        rows = [{"path": a.path, "bytes": a.bytes, "sha256": a.sha256} for a in done.outputs]
+        done = Done(step, settings, inputs, tuple(recorded.values()), seconds, time.time(), extension=extension or {})
+        rows = [
+            {"path": a.path, "bytes": a.bytes, "sha256": a.sha256} | ({"evidence": True} if a.evidence else {})
+            for a in done.outputs
+        ]
         row = asdict(done) | {"settings_sha256": done.settings_sha256, "outputs": rows}
         self.step_folder(step).mkdir(parents=True, exist_ok=True)
         write_json(self.step_folder(step) / "done.json", row)
@@ -184,7 +202,7 @@ class RunDirectory:
         path = (self.path / artifact.path).resolve()
         size = path.stat().st_size
         known = artifact.sha256 if size == artifact.bytes else ""
-        return Artifact(self.name_of(path), size, known or sha256_of_file(path))
+        return Artifact(self.name_of(path), size, known or sha256_of_file(path), artifact.evidence)
 
 
 def read_done(folder: Path) -> Done | None:

@@ -1,25 +1,18 @@
 """Step 2: the base model on this machine, and the dataset as packed tokens."""
 
-from pathlib import Path
-
 from transformers import PreTrainedTokenizerBase
 
-from ..chat.prompt import ChatPrompts
 from ..context import StepContext
 from ..data.packed import Packed, save_packed
 from ..data.packing import Tokens, pack, split, tokenise
 from ..data.readers import Sample, read_samples
 from ..events import Progress, note
-from ..fusion.anatomy import read_anatomy
-from ..gguf_export.families import family_of
-from ..gguf_export.model_folder import ModelFolder
-from ..gguf_export.vocabulary import read_vocabulary
 from ..models.identity import write_base
 from ..models.loading import load_tokenizer
 from ..models.resolve import resolve
+from ..models.usable import require_usable
 from ..plan import Plan
 from ..run_directory import sha256_of_json, write_json
-from ..soul.rotation import SO8Rotation
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
@@ -58,17 +51,6 @@ def run(plan: Plan, ctx: StepContext) -> None:
             held_out=len(packed["held_out"]),
         )
     )
-
-
-def require_usable(folder: Path) -> None:
-    """UserError if a later step would refuse this model: better now than after hours of training."""
-    read_anatomy(folder)
-    model = ModelFolder(folder)
-    family_of(model)
-    config = model.config.get_text_config()
-    SO8Rotation(config.hidden_size)
-    ChatPrompts(folder)
-    read_vocabulary(load_tokenizer(folder), config.vocab_size)
 
 
 def _tokenised(samples: list[Sample], tokenizer: PreTrainedTokenizerBase, ctx: StepContext, phase: str) -> list[Tokens]:
