@@ -8,15 +8,10 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from tiny_families import chatml_tokenizer
 
 from aegis_core import plan as plans
 from aegis_core.run_directory import RunDirectory
-
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +29,7 @@ def build_pico(folder: Path, *, tied: bool) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer(folder)
+    tokenizer = chatml_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -90,26 +85,3 @@ def pico_plan(pico_model: Path, pico_data: Path) -> plans.Plan:
 def run(tmp_path: Path, pico_plan: plans.Plan) -> RunDirectory:
     """A fresh run in a folder with a space and Japanese in its name."""
     return RunDirectory.create(tmp_path / "ri tual 日本語", pico_plan)
-
-
-def _tokenizer(folder: Path):  # type: ignore[no-untyped-def]
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    raw.train_from_iterator(["time moves, waves and atoms and stars move at once 時間"] * 4, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        unk_token="<|endoftext|>",
-        pad_token="<|im_end|>",
-        chat_template=CHATML,
-    )
