@@ -22,7 +22,7 @@ def greedy_answer(
     for _ in range(n_tokens):
         cancel.check()
         states = decoder(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
-        ids = gated.head(gated.gate(states)).argmax(-1)
+        ids = gated.head(gated.gated(states)).argmax(-1)
         if ids.item() == tokenizer.eos_token_id:
             break
         answer.append(ids.item())

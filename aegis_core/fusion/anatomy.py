@@ -63,6 +63,11 @@ def read_anatomy(folder: Path) -> Anatomy:
     return Anatomy(model_type, bool(native.tie_word_embeddings), _NORM_ADDS_ONE[model_type])
 
 
+def output_name(layer: int) -> str:
+    """The weight whose output an inner rotation turns."""
+    return f"model.layers.{layer}.mlp.down_proj.weight"
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model folder; UserError if it is missing or no JSON object."""
     path = folder / "config.json"

@@ -18,7 +18,7 @@ from ..models.weights import INDEX, SINGLE, StoredTensor, damaged, stored_tensor
 from ..run_directory import atomic_folder, sha256_of_file, write_json
 from ..soul.gate import Soul
 from .adapter import Adapter, open_adapter
-from .anatomy import EMBEDDING, HEAD, NORM, Anatomy, read_anatomy, read_object
+from .anatomy import EMBEDDING, HEAD, NORM, Anatomy, output_name, read_anatomy, read_object
 from .ingredients import RECORD, Ingredients
 from .shard_writer import ITEM_BYTES, ShardWriter, TensorSpec
 from .target import refuse_foreign
@@ -93,9 +93,10 @@ def merge(
 
 
 def folded_norm(weight: Tensor, soul: Soul, norm_adds_one: bool) -> Tensor:
-    """The final norm's weight (H,) with the calibration in it, float32: w·f, or (1 + w)·f − 1 where w is stored so."""
-    wide, factor = weight.double(), soul.norm_factor()
-    return ((1 + wide) * factor - 1 if norm_adds_one else wide * factor).float()
+    """The final norm's weight (H,) with calibration and learned scale f in it, float32: w·f, or (1 + w)·f − 1 where w
+    is stored so."""
+    wide = weight.double()
+    return (soul.fused_norm(1 + wide) - 1 if norm_adds_one else soul.fused_norm(wide)).float()
 
 
 def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul) -> list[Piece]:
@@ -108,7 +109,8 @@ def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul) -> list[
                 name=tensor.name,
                 dtype=tensor.dtype,
             )
-    for name in sorted(adapter.names | {NORM, EMBEDDING if anatomy.tied else HEAD}):
+    turned = {output_name(layer): layer for layer in soul.inner}
+    for name in sorted(adapter.names | turned.keys() | {NORM, EMBEDDING if anatomy.tied else HEAD}):
         if name not in stored:
             raise UserError(
                 "The base model has no tensor {name}, which is to be changed.",
@@ -124,15 +126,32 @@ def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul) -> list[
             )
     head = stored[EMBEDDING if anatomy.tied else HEAD]
     _refuse_other_width(stored[NORM], head, soul)
-    pieces = [_piece(tensor, anatomy, adapter, soul) for name, tensor in stored.items() if name != HEAD]
+    if biased := [name for name in turned if name.replace(".weight", ".bias") in stored]:
+        raise UserError(
+            "{name} has a bias, so an inner rotation cannot be folded into it.",
+            "Train again without soul.inner_layers.",
+            name=biased[0],
+        )
+    pieces = [
+        _piece(tensor, anatomy, adapter, soul, turned.get(name)) for name, tensor in stored.items() if name != HEAD
+    ]
     return [*pieces, Piece(TensorSpec(HEAD, head.dtype, head.shape), head, _head_maker(head, soul))]
 
 
-def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul) -> Piece:
+def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul, inner_layer: int | None) -> Piece:
     spec = TensorSpec(tensor.name, tensor.dtype, tensor.shape)
     if tensor.name == NORM:
         as_float32 = TensorSpec(NORM, "F32", tensor.shape)
         return Piece(as_float32, tensor, lambda r: iter([folded_norm(r.get_tensor(NORM), soul, anatomy.norm_adds_one)]))
+    if inner_layer is not None:
+        layer = inner_layer
+
+        def turned(reader: Any) -> Iterator[Tensor]:
+            weight = reader.get_tensor(tensor.name)
+            wide = _updated(weight, tensor, adapter) if tensor.name in adapter.names else weight
+            return iter([soul.fused_output(layer, wide).to(weight.dtype)])
+
+        return Piece(spec, tensor, turned)
     if tensor.name in adapter.names:
         return Piece(spec, tensor, lambda reader: iter([_merged(reader.get_tensor(tensor.name), tensor, adapter)]))
     return Piece(spec, tensor, lambda reader: _row_blocks(reader, tensor))
@@ -140,7 +159,11 @@ def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul)
 
 def _merged(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
     """W + scale·B@A in float32 (or W's own float64), cast back once: what peft's merge computes."""
-    return (weight + adapter.delta(tensor.name, tensor.shape)).to(weight.dtype)
+    return _updated(weight, tensor, adapter).to(weight.dtype)
+
+
+def _updated(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
+    return weight + adapter.delta(tensor.name, tensor.shape)
 
 
 def _head_maker(head: StoredTensor, soul: Soul) -> Callable[[Any], Iterator[Tensor]]:

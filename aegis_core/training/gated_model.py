@@ -1,8 +1,11 @@
 """A causal language model with the gate between its final norm and its head."""
 
+from functools import partial
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..data.packed import IGNORED
@@ -13,20 +16,28 @@ from .loss import next_token_loss
 
 
 class GatedModel(nn.Module):
-    """logits = head(gate(decoder(ids))); only adapter and rotation learn.
+    """logits = head(gate(decoder(ids))); only adapter and gate learn.
 
-    `model` is a transformers causal LM, bare or wrapped by peft. Raises UserError if its head has a bias, since the
-    gate could not be folded into it.
+    `model` is a transformers causal LM, bare or wrapped by peft. A gate that is `shut` does nothing and learns
+    nothing: that is plain LoRA, the control run. Raises UserError if the head has a bias, since the gate could not be
+    folded into it, or if the model has no such inner layer.
     """
 
-    def __init__(self, model: PreTrainedModel | PeftModel, gate: Gate) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, gate: Gate, *, shut: bool = False) -> None:
         super().__init__()
         self.model = model
         self.gate = gate.to(model.device)
-        if self.head.bias is not None:
+        self.shut = shut
+        biased = self.head.bias is not None
+        if biased:
             raise UserError(
                 "This model's LM head has a bias, which the gate cannot be folded into.", "Choose another model."
             )
+        self._hooks: list[RemovableHandle] = []
+        if shut:
+            self.gate.requires_grad_(False)
+        else:
+            self._hooks = [self._turn_output(int(layer)) for layer in self.gate.inner]
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -38,9 +49,19 @@ class GatedModel(nn.Module):
     def head(self) -> nn.Linear:
         return self.causal.get_output_embeddings()
 
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
     def hidden(self, input_ids: Tensor) -> Tensor:
         """Gated hidden states: input_ids (B, T) -> (B, T, H), to be multiplied with the head."""
-        states = self.causal.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+        states: Tensor = self.causal.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+        return self.gated(states)
+
+    def gated(self, states: Tensor) -> Tensor:
+        """The final norm's output (…, H) as the head gets it."""
+        if self.shut:
+            return states
         gated: Tensor = self.gate(states)
         return gated
 
@@ -55,17 +76,52 @@ class GatedModel(nn.Module):
         n_counted = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return {"loss": summed / n_counted}
 
+    def release(self) -> None:
+        """Take adapter and inner rotations out of the base model again, which is then as it was."""
+        for hook in self._hooks:
+            hook.remove()
+        if isinstance(self.model, PeftModel):
+            self.model.unload()
+
+    def _turn_output(self, layer: int) -> RemovableHandle:
+        layers = self.causal.get_decoder().layers
+        if layer >= len(layers):
+            raise UserError(
+                "There is no layer {layer} for an inner rotation: the model has {n} layers, counted from 0.",
+                "Change soul.inner_layers.",
+                layer=layer,
+                n=len(layers),
+            )
+        return layers[layer].mlp.down_proj.register_forward_hook(partial(_turned, self.gate, layer))
+
+
+def _turned(gate: Gate, layer: int, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return gate.turn(layer, output)
+
 
 def add_adapter(model: PreTrainedModel, lora: LoraPlan) -> PeftModel:
-    """LoRA on every linear layer of the decoder's blocks; UserError if there is none."""
-    targets = linear_layers(model)
-    if not targets:
+    """LoRA on the wanted linear layers of the decoder's blocks, by default all; UserError if one matches nothing."""
+    present = linear_layers(model)
+    if not present:
         raise UserError(
             "No layer of this model can take a LoRA adapter.",
             "Choose a model such as Phi-3, Llama, Mistral, Qwen or Gemma.",
         )
+    if unmatched := sorted(set(lora.targets) - set(present)):
+        raise UserError(
+            "The model has no linear layer named {names}; it has {present}.",
+            "Change lora.targets, or leave it empty for all of them.",
+            names=", ".join(unmatched),
+            present=", ".join(present),
+        )
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rank_stabilised,
+        use_dora=lora.dora,
+        target_modules=sorted(set(lora.targets)) or present,
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
 
@@ -80,8 +136,17 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
     return sorted(names)
 
 
-def gated_for_training(base: PreTrainedModel, lora: LoraPlan, soul: SoulPlan, seed: int) -> GatedModel:
-    """A fresh adapter and an identity rotation on `base`, the same for the same seed."""
+def gated_for_training(
+    base: PreTrainedModel, lora: LoraPlan, soul: SoulPlan, seed: int, *, shut: bool = False
+) -> GatedModel:
+    """A fresh adapter and an identity rotation on `base`; the adapter is the same for the same seed, gate or not."""
     torch.manual_seed(seed)
-    gate = Gate(base.config.get_text_config().hidden_size, calibrate=soul.calibrate, alpha=soul.alpha_start)
-    return GatedModel(add_adapter(base, lora), gate)
+    gate = Gate(
+        base.config.get_text_config().hidden_size,
+        calibrate=soul.calibrate,
+        alpha=soul.alpha_start,
+        learned=soul.alpha == "learned" and not shut,
+        train_norm=soul.train_norm and not shut,
+        inner_layers=() if shut else sorted(set(soul.inner_layers)),
+    )
+    return GatedModel(add_adapter(base, lora), gate, shut=shut)
