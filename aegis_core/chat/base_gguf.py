@@ -16,7 +16,6 @@ from ..gguf_export.recipe import RECIPES
 from ..gguf_export.vocabulary import read_vocabulary
 from ..gguf_export.writer import Source, expected_bytes, write_gguf
 from ..models.identity import read_base
-from ..models.loading import load_tokenizer
 from ..resources import cache_folder
 from ..run_directory import RunDirectory, atomic
 
@@ -34,7 +33,7 @@ def ensure_base_gguf(run: RunDirectory, cancel: CancelToken, emit: Callable[[Eve
     if path.is_file():
         return path
     folder = ModelFolder(base.path)
-    vocabulary = read_vocabulary(load_tokenizer(base.path), folder.config.vocab_size)
+    vocabulary = read_vocabulary(base.path, folder.config.vocab_size)
     source = Source(folder, vocabulary, Metadata(base.path.name, base.license, None))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path, cancel):

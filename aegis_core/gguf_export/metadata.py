@@ -7,6 +7,8 @@ import gguf
 
 from .. import __version__
 from ..soul.gate import Soul
+from .naming import name_for_llama_cpp
+from .vocabulary import Vocabulary
 
 RUN_KEY = "aegis.run"
 
@@ -23,9 +25,9 @@ class Metadata:
     soul: Soul | None
     run: str = ""
 
-    def describe(self, writer: gguf.GGUFWriter) -> None:
+    def describe(self, writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
         """Write name, licence and, where there is a soul, its base model and the gate's numbers into a GGUF header."""
-        writer.add_name(self.name)
+        writer.add_name(name_for_llama_cpp(self.name, vocabulary.strips_like_phi3))
         writer.add_license(self.license)
         if self.run:
             writer.add_string(RUN_KEY, self.run)

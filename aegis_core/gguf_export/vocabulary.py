@@ -1,24 +1,34 @@
-"""A byte-level BPE vocabulary as GGUF stores it: token list, types, merges, special tokens, chat template."""
+"""A vocabulary as GGUF stores it: token list, types, scores or merges, special tokens, chat template."""
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gguf
 from transformers import PreTrainedTokenizerBase
 
 from ..failures import UserError
+from ..models.loading import load_tokenizer
+from .byte_level import is_byte_level, merges_of, read_byte_level
+from .naming import strips_like_phi3
 from .pre_tokenizer import pre_tokenizer_name
+from .sentence_piece import prefixes_space, read_sentence_piece
+from .token_rows import TokenRows
 
-_SPACE_IN_MERGE = chr(ord(" ") + 256)  # merges are written space-separated, so a space inside one is moved away
+MODEL_FILE = "tokenizer.model"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`tokens` and `types` have one entry per row of the embedding; special ids are None where there are none."""
+    """`rows` has one entry per row of the embedding; special ids are None where there are none.
 
-    tokens: tuple[str, ...]
-    types: tuple[gguf.TokenType, ...]
+    `kind` is llama.cpp's word: gpt2 for byte-level BPE with `merges`, llama for SentencePiece with scores.
+    `strips_like_phi3`: blanks after a control token vanish, as the Phi-3 tokenizers have it.
+    """
+
+    kind: str
+    rows: TokenRows
     merges: tuple[str, ...]
     pre_tokenizer: str
     bos: int | None
@@ -27,15 +37,24 @@ class Vocabulary:
     pad: int | None
     add_bos: bool
     add_eos: bool
+    add_space_prefix: bool
+    strips_like_phi3: bool
     chat_template: str | None
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return self.rows.texts
 
     def describe(self, writer: gguf.GGUFWriter) -> None:
         """Write the vocabulary into a GGUF header."""
-        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_model(self.kind)
         writer.add_tokenizer_pre(self.pre_tokenizer)
-        writer.add_token_list(self.tokens)
-        writer.add_token_types(self.types)
-        writer.add_token_merges(self.merges)
+        writer.add_token_list(self.rows.texts)
+        if self.kind == "llama":
+            writer.add_token_scores(self.rows.scores)
+        writer.add_token_types(self.rows.types)
+        if self.merges:
+            writer.add_token_merges(self.merges)
         for add, token in (
             (writer.add_bos_token_id, self.bos),
             (writer.add_eos_token_id, self.eos),
@@ -46,78 +65,57 @@ class Vocabulary:
                 add(token)
         writer.add_add_bos_token(self.add_bos)
         writer.add_add_eos_token(self.add_eos)
-        writer.add_add_space_prefix(False)
+        if not self.add_space_prefix:  # unsaid, llama.cpp adds one for SentencePiece
+            writer.add_add_space_prefix(False)
         if self.chat_template:
             writer.add_chat_template(self.chat_template)
 
 
-def read_vocabulary(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> Vocabulary:
-    """The vocabulary of a loaded tokenizer, padded to the embedding's `n_rows`.
+def read_vocabulary(folder: Path, n_rows: int) -> Vocabulary:
+    """The vocabulary of a model folder, padded to the embedding's `n_rows`.
 
     UserError if it is of another kind, has more tokens than rows, or llama.cpp has no name for its pre-tokenizer.
     """
-    if not tokenizer.is_fast:
-        raise _unsupported("it has no tokenizer.json")
-    definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    model = definition["model"]
-    if model["type"] != "BPE" or not _is_byte_level(definition.get("decoder")):
-        raise _unsupported(f"its kind is {model['type']} without byte-level decoding")
-    tokens, types = _token_list(model["vocab"], definition["added_tokens"], n_rows)
+    tokenizer = load_tokenizer(folder)
+    definition = _definition(tokenizer)
+    if is_byte_level(definition):
+        kind, rows = "gpt2", read_byte_level(definition, n_rows)
+        merges, pre, space = merges_of(definition), pre_tokenizer_name(definition), False
+    elif (folder / MODEL_FILE).is_file():
+        kind, rows = "llama", read_sentence_piece(folder / MODEL_FILE, definition, n_rows)
+        merges, pre, space = (), "default", prefixes_space(definition)
+    else:
+        raise UserError(
+            "This kind of vocabulary cannot be written as GGUF yet: {problem}.",
+            "Choose a base model with a byte-level BPE tokenizer or with the file tokenizer.model.",
+            problem=f"{definition['model']['type']} without byte-level decoding and without {MODEL_FILE}",
+        )
     plain = tokenizer.encode("a", add_special_tokens=False)
     framed = tokenizer.encode("a", add_special_tokens=True)
     return Vocabulary(
-        tokens=tokens,
-        types=types,
-        merges=tuple(_merge(pair) for pair in model["merges"]),
-        pre_tokenizer=pre_tokenizer_name(definition),
+        kind=kind,
+        rows=rows,
+        merges=merges,
+        pre_tokenizer=pre,
         bos=tokenizer.bos_token_id,
         eos=tokenizer.eos_token_id,
         unk=tokenizer.unk_token_id,
         pad=tokenizer.pad_token_id,
         add_bos=framed[0] != plain[0] and framed[0] == tokenizer.bos_token_id,
         add_eos=framed[-1] != plain[-1] and framed[-1] == tokenizer.eos_token_id,
+        add_space_prefix=space,
+        strips_like_phi3=strips_like_phi3(definition["added_tokens"]),
         chat_template=tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
     )
 
 
-def _token_list(
-    vocabulary: dict[str, int], added: list[dict[str, Any]], n_rows: int
-) -> tuple[tuple[str, ...], tuple[gguf.TokenType, ...]]:
-    """One token per embedding row; rows without one get a name that can never be produced."""
-    tokens = [f"[PAD{row}]" for row in range(n_rows)]
-    types = [gguf.TokenType.UNUSED] * n_rows
-    entries = [(text, row, gguf.TokenType.NORMAL) for text, row in vocabulary.items()]
-    for token in added:
-        kind = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
-        entries.append((token["content"], token["id"], kind))
-    for text, row, kind in entries:
-        if row >= n_rows:
-            raise UserError(
-                "The tokenizer has the token {text} with number {row}, but the model only {n_rows} rows.",
-                "Tokenizer and model do not belong together; choose another base model.",
-                text=text,
-                row=row,
-                n_rows=n_rows,
-            )
-        tokens[row], types[row] = text, kind
-    return tuple(tokens), tuple(types)
-
-
-def _merge(pair: str | list[str]) -> str:
-    if isinstance(pair, str):
-        return pair
-    return " ".join(part.replace(" ", _SPACE_IN_MERGE) for part in pair)
-
-
-def _is_byte_level(decoder: dict[str, Any] | None) -> bool:
-    if decoder is None:
-        return False
-    return decoder["type"] == "ByteLevel" or any(_is_byte_level(child) for child in decoder.get("decoders", []))
-
-
-def _unsupported(problem: str) -> UserError:
-    return UserError(
-        "This kind of vocabulary cannot be written as GGUF yet: {problem}.",
-        "Choose a base model with a byte-level BPE tokenizer, such as SmolLM2 or Llama 3.",
-        problem=problem,
-    )
+def _definition(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What the tokenizer does, in the form of a tokenizer.json."""
+    if not tokenizer.is_fast:
+        raise UserError(
+            "This kind of vocabulary cannot be written as GGUF yet: {problem}.",
+            "Choose a base model with a byte-level BPE tokenizer or with the file tokenizer.model.",
+            problem="it has no tokenizer.json",
+        )
+    definition: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return definition

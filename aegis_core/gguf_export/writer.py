@@ -94,7 +94,7 @@ def _with_header(path: Path, source: Source, recipe: Recipe) -> gguf.GGUFWriter:
     family = family_of(source.folder)
     writer = gguf.GGUFWriter(path, family.architecture)
     writer.add_type(gguf.GGUFType.MODEL)
-    source.metadata.describe(writer)
+    source.metadata.describe(writer, source.vocabulary)
     family.describe(writer, source.folder)
     writer.add_file_type(recipe.file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

@@ -8,7 +8,6 @@ from ..gguf_export.families import family_of
 from ..gguf_export.model_folder import ModelFolder
 from ..gguf_export.vocabulary import read_vocabulary
 from ..soul.rotation import SO8Rotation
-from .loading import load_tokenizer
 
 
 def require_usable(folder: Path) -> None:
@@ -19,4 +18,4 @@ def require_usable(folder: Path) -> None:
     config = model.config.get_text_config()
     SO8Rotation(config.hidden_size)
     ChatPrompts(folder)
-    read_vocabulary(load_tokenizer(folder), config.vocab_size)
+    read_vocabulary(folder, config.vocab_size)

@@ -260,7 +260,7 @@ def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Pat
 
 def _source(plan: Plan, run: RunDirectory, folder: ModelFolder) -> Source:
     soul = load_soul(run.step_folder("train") / "soul.safetensors")
-    vocabulary = read_vocabulary(load_tokenizer(folder.path), folder.config.vocab_size)
+    vocabulary = read_vocabulary(folder.path, folder.config.vocab_size)
     # Only a file outside the run says whose it is: inside, the same plan gives the same bytes in every run.
     owner = run.identity() if plan.export.directory else ""
     return Source(folder, vocabulary, Metadata(plan.chat.model_name, read_base(run).license, soul, owner))

@@ -2,10 +2,10 @@
 
 from ...failures import UserError
 from ..model_folder import ModelFolder
-from . import llama
+from . import llama, phi3
 from .family import Family, MappedTensor
 
-FAMILIES: tuple[Family, ...] = (llama.FAMILY,)
+FAMILIES: tuple[Family, ...] = (llama.FAMILY, phi3.FAMILY)
 
 __all__ = ["FAMILIES", "Family", "MappedTensor", "family_of", "mapped_tensors"]
 
