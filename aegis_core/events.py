@@ -172,12 +172,15 @@ class StepFinished(Event):
 
 @dataclass(frozen=True)
 class StepFailed(Event):
+    """`changes` are settings ("section.field" → value) that would mend it, if there are such."""
+
     reason: str
     advice: str
     traceback: str = ""
     reason_template: str = ""
     advice_template: str = ""
     values: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,24 @@
 """Errors a user can act on, and the translation of foreign ones into such sentences."""
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class UserError(Exception):
     """What is wrong and what to do about it, each one sentence.
 
     `reason` and `advice` are format templates for `values`, so that the window can show them in the user's
-    language: UserError("No config.json in {folder}.", "Choose a model folder.", folder=path).
+    language: UserError("No config.json in {folder}.", "Choose a model folder.", folder=path). `changes` are settings
+    ("section.field" → value) that would mend it: the window offers them at one click.
     """
 
-    def __init__(self, reason: str, advice: str = "", **values: object) -> None:
+    def __init__(
+        self, reason: str, advice: str = "", *, changes: Mapping[str, Any] | None = None, **values: object
+    ) -> None:
         self.reason_template, self.advice_template = reason, advice
+        self.changes = dict(changes or {})
         self.values = {name: str(value) for name, value in values.items()}
         super().__init__(self.reason)
 
@@ -38,12 +44,15 @@ class Failure:
     reason_template: str
     advice_template: str
     values: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 def explain(error: BaseException) -> Failure:
     """The one sentence and the one piece of advice for any error a step can raise."""
     known = error if isinstance(error, UserError) else _foreign(error)
-    return Failure(known.reason, known.advice, known.reason_template, known.advice_template, known.values)
+    return Failure(
+        known.reason, known.advice, known.reason_template, known.advice_template, known.values, known.changes
+    )
 
 
 def _foreign(error: BaseException) -> UserError:

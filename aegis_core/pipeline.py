@@ -123,7 +123,13 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         failure = explain(error)
         trace = "".join(traceback.format_exception(error))
         terminal = StepFailed(
-            failure.reason, failure.advice, trace, failure.reason_template, failure.advice_template, failure.values
+            failure.reason,
+            failure.advice,
+            trace,
+            failure.reason_template,
+            failure.advice_template,
+            failure.values,
+            failure.changes,
         )
     if "torch" in sys.modules:
         gc.collect()  # models hold themselves in cycles; the next step needs the memory

@@ -52,9 +52,12 @@ class ModelPlan(Frozen):
 
 class DataPlan(Frozen):
     source: str = setting(
-        PHYSICS, "Hub id, local jsonl, txt or parquet file, or physics for the bundled questions.", min_length=1
+        PHYSICS,
+        "physics for the bundled questions, a file or folder (jsonl, json, csv, tsv, parquet, txt), or a hub id.",
+        min_length=1,
     )
     language: Literal["en", "ja", "both"] = setting("both", "Which half of the bundled questions to use.")
+    subset: str = setting("", "Subset of a hub dataset that comes in several; empty takes the only one.", advanced=True)
     split: str = setting("train", "Split of a hub dataset.", advanced=True, min_length=1)
     revision: str = setting("main", "Branch, tag or commit of a hub dataset.", advanced=True, min_length=1)
     format: Literal["auto", "chat", "text"] = setting(
