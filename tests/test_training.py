@@ -124,8 +124,8 @@ def test_rows_after_the_checkpoint_are_cut_off_on_resume(tmp_path: Path) -> None
 def test_a_loss_that_is_not_finite_stops_before_the_step(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     ritual(run, "prepare")
 
-    def poisoned(*args: object) -> object:
-        gated = gated_for_training(*args)
+    def poisoned(*args: object, **named: object) -> object:
+        gated = gated_for_training(*args, **named)
         with torch.no_grad():
             gated.head.weight[0, 0] = float("nan")
         return gated

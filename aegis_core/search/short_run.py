@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from ..cancel import CancelToken
@@ -43,8 +42,6 @@ class ShortRuns:
         score: a loss that is not finite, too little memory, settings that cannot work.
         """
         gated = gated_for_training(self.base, plan.lora, plan.soul, plan.train.seed)
-        if gated.model.device.type == "cuda":
-            gated.causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         try:
             fit(
                 gated,
@@ -88,8 +85,7 @@ class ShortRuns:
 
     def _free(self, gated: GatedModel) -> None:
         """Take the adapter out of the base again and give its memory back before the next trial."""
-        if isinstance(gated.model, PeftModel):
-            gated.model.unload()
+        gated.release()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

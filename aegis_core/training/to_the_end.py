@@ -1,0 +1,35 @@
+"""One training from wherever it stands to its end."""
+
+from pathlib import Path
+
+from ..cancel import CancelToken
+from ..data.packed import Packed
+from ..plan import Plan
+from ..soul.schedule import alpha_at
+from . import checkpoints
+from .gated_model import GatedModel
+from .trainable import load_trainable
+from .trainer import fit
+from .watch import Watch
+
+
+def resume_point(folder: Path) -> tuple[Path | None, int]:
+    """The newest whole checkpoint in `folder` and how many steps were done in it."""
+    newest = checkpoints.newest(folder)
+    return newest, 0 if newest is None else checkpoints.step_of(newest)
+
+
+def train_to_the_end(
+    gated: GatedModel, plan: Plan, data: Packed, cancel: CancelToken, folder: Path, resume: Path | None, watch: Watch
+) -> None:
+    """Train from the checkpoint `resume`, or from the start, until plan.train.steps or until `watch` has enough.
+
+    Afterwards `gated` holds the final weights and alpha, also if there was nothing left to do.
+    """
+    n_done = 0 if resume is None else checkpoints.step_of(resume)
+    if resume is None or (n_done < plan.train.steps and not watch.enough()):
+        fit(gated, plan, data, cancel, watch.hooks(), folder, resume)
+        return
+    load_trainable(gated, resume)
+    if not (gated.shut or gated.gate.learned):
+        gated.gate.alpha.fill_(alpha_at(n_done - 1, plan.train.steps, plan.soul))

@@ -1,0 +1,149 @@
+"""What is told, measured and recorded while a training runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..cancel import Cancelled
+from ..context import StepContext
+from ..data.packed import Packed
+from ..evaluation.answering import greedy_answer
+from ..evaluation.quality import finite, measure
+from ..events import Metric, PhaseChanged, Progress, Sample
+from ..plan import Plan
+from ..soul.schedule import SETTLED_DISTANCE, gate, phases
+from .gated_model import GatedModel
+from .health import Health
+from .metrics import MetricsFile, read_metrics
+from .trainer import Hooks, StepReport
+
+_N_SAMPLE_TOKENS = 48
+_SHOWN = ("loss", "alpha", "gate", "learning_rate", "grad_norm", "rotation_angle", "orthogonality_error")
+
+
+@dataclass(frozen=True)
+class Interview:
+    """The question that the model is asked whenever it is measured."""
+
+    question: str
+    tokenizer: PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a training is told of: the main one with everything, a control only with its losses, as `prefix`_loss."""
+
+    prefix: str = ""
+    phase: str = ""
+    interview: Interview | None = None
+
+
+class Watch:
+    """Turns finished steps into rows of `folder`/metrics.jsonl, events, measurements and warnings.
+
+    `n_done` is where training continues: later rows are cut off. `on_first_step` is called once after the first step
+    of this attempt, when the memory has seen its peak.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ctx: StepContext,
+        gated: GatedModel,
+        held_out: Packed,
+        health: Health,
+        folder: Path,
+        n_done: int,
+        told: Told = Told(),
+        on_first_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._plan, self._ctx, self._gated, self._held_out = plan, ctx, gated, held_out
+        self._health, self._told, self._on_first_step = health, told, on_first_step
+        self._first = True
+        scheduled = not gated.shut and plan.soul.alpha == "scheduled"
+        self._phases = phases(plan.train.steps, plan.soul) if scheduled else []
+        self._phase = self._phases[n_done - 1] if n_done and self._phases else ""
+        self._metrics = MetricsFile(folder / "metrics.jsonl", n_done)
+        self._measured: list[float] = []  # held-out losses since alpha has arrived
+        for row in read_metrics(folder / "metrics.jsonl"):
+            self._health.after_step(row["step"], row["loss"])
+            self._remember(row)
+
+    def hooks(self) -> Hooks:
+        return Hooks(self.after_step, self._metrics.sync, self.enough)
+
+    def enough(self) -> bool:
+        """Whether early stopping is on and the last measurements brought nothing better, with alpha arrived."""
+        patience = self._plan.train.early_stopping
+        if not patience or len(self._measured) <= patience:
+            return False
+        return min(self._measured[-patience:]) >= min(self._measured[:-patience])
+
+    def after_step(self, report: StepReport) -> None:
+        if self._first:
+            self._first = False
+            self._on_first_step()
+        row: dict[str, Any] = {
+            "step": report.step,
+            "loss": report.loss,
+            "alpha": report.alpha,
+            "gate": 0.0 if report.alpha is None else gate(report.alpha),
+            "learning_rate": report.learning_rate,
+            "grad_norm": report.grad_norm,
+            "tokens": report.n_tokens,
+            "seconds": report.seconds,
+            "rotation_grad_norm": report.rotation_grad_norm,
+            "rotation_angle": self._gated.gate.rotation.angle(),
+            "orthogonality_error": max(r.orthogonality_error() for r in self._gated.gate.rotations()),
+        }
+        self._announce(row)
+        for log in self._health.after_step(report.step, report.loss):
+            self._ctx.emit(log)
+        if self._due(report.step):
+            try:
+                row["held_out_loss"] = self._held_out_loss(report.step)
+            except Cancelled:  # only the measurement ends: the step was made and is saved before training stops
+                if report.step == self._plan.train.steps:
+                    raise  # a finished training needs its last measurement
+        self._metrics.append(row)
+        self._remember(row)
+
+    def _announce(self, row: dict[str, Any]) -> None:
+        step, told = row["step"], self._told
+        if told.prefix:
+            self._ctx.emit(Metric(f"{told.prefix}_loss", step, row["loss"]))
+        else:
+            if self._phases and self._phases[step - 1] != self._phase:
+                self._phase = self._phases[step - 1]
+                self._ctx.emit(PhaseChanged(step, self._phase))
+            for name in _SHOWN:
+                self._ctx.emit(Metric(name, step, row[name]))
+            self._ctx.emit(Metric("tokens_per_second", step, row["tokens"] / max(row["seconds"], 1e-9)))
+        self._ctx.emit(Progress(step, self._plan.train.steps, "steps", told.phase))
+
+    def _remember(self, row: dict[str, Any]) -> None:
+        arrived = row["alpha"] is None or abs(row["alpha"] - self._plan.soul.alpha_target) < SETTLED_DISTANCE
+        if "held_out_loss" in row and (arrived or self._plan.soul.alpha == "learned"):
+            self._measured.append(row["held_out_loss"])
+
+    def _due(self, step: int) -> bool:
+        every = self._plan.train.evaluate_steps
+        return step == self._plan.train.steps or (every > 0 and step % every == 0)
+
+    def _held_out_loss(self, step: int) -> float:
+        """Measure, and let the model say something; dropout is off, so the random state is not touched."""
+        self._gated.eval()
+        loss = finite(measure(self._gated.logits, self._held_out, self._ctx.cancel)).loss
+        prefix = f"{self._told.prefix}_" if self._told.prefix else ""
+        self._ctx.emit(Metric(f"{prefix}held_out_loss", step, loss))
+        if interview := self._told.interview:
+            answer = greedy_answer(
+                self._gated, interview.tokenizer, interview.question, _N_SAMPLE_TOKENS, self._ctx.cancel
+            )
+            self._ctx.emit(Sample(interview.question, answer, step))
+        for log in self._health.after_measurement(step, loss):
+            self._ctx.emit(log)
+        return loss
