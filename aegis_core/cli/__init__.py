@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..failures import UsageError, explain
-from . import demo, runs, verify, work
+from . import demo, preview, runs, verify, work
 
 
 def _leave(code: int | None, debug: bool) -> None:
@@ -32,6 +32,7 @@ app.command()(runs.new)
 app.command()(work.run)
 app.command("set")(runs.change)
 app.command()(runs.status)
+app.command()(preview.preview)
 app.command()(verify.verify)
 app.command()(work.report)
 app.command()(work.chat)

@@ -144,7 +144,7 @@ class LivePainter(Painter):
             self._phase = event.phase
             self._bars.reset(self._task)
         self._bars.update(
-            self._task, completed=event.done, total=event.total, amount=escape(_amount(event) + self._figures())
+            self._task, completed=event.done, total=event.total or None, amount=escape(_amount(event) + self._figures())
         )
 
     def end(self, stage: str, how: str) -> None:
@@ -187,6 +187,8 @@ def _title(stage: str) -> str:
 
 def _amount(event: Progress) -> str:
     phase = f"{event.phase} " if event.phase else ""
+    if event.total <= 0:  # only the end will tell
+        return f"{phase}{event.done:.0f} {event.unit}"
     if event.unit == "bytes":
         return f"{phase}{event.done / 1e6:.0f} of {event.total / 1e6:.0f} MB"
     return f"{phase}{event.done:.0f} of {event.total:.0f} {event.unit}"

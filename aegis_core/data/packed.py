@@ -14,9 +14,9 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Packed:
-    """input_ids and labels, both (n, T) int64; labels are IGNORED where nothing is to be learned.
+    """input_ids and labels, both (n, T) integers, int64 once loaded.
 
-    labels[t] is the token at t itself (not shifted): the loss shifts.
+    Labels are IGNORED where nothing is to be learned; labels[t] is the token at t itself: the loss shifts.
     """
 
     input_ids: Tensor

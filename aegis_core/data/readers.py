@@ -1,151 +1,119 @@
-"""Samples from the bundled questions, a local file or the hub."""
+"""From the plan's data source to samples: the bundled questions, local files, or the hub."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ..failures import UserError
 from ..plan import PHYSICS, DataPlan
 from ..resources import RESOURCES
+from .columns import Columns, find_columns
+from .files import KINDS, Table, local_tables
+from .hub import open_hub
+from .samples import Sample
+
+PREVIEWED_ROWS = 100
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A question with its answer, or plain text (then `question` is empty). `topic` may be empty."""
+class Source:
+    """A dataset that can be gone through again and again, each time giving the same samples in the same order.
 
-    answer: str
-    question: str = ""
-    topic: str = ""
+    `tables` are its files with the columns that are read from each; `commit` is the hub's, else ""; `n_rows` is None
+    where only reading would tell.
+    """
 
-    @property
-    def blank(self) -> bool:
-        return not self.answer.strip()
+    plan: DataPlan
+    tables: tuple[tuple[Table, Columns], ...]
+    commit: str = ""
+    n_rows: int | None = None
 
-
-def read_samples(plan: DataPlan) -> list[Sample]:
-    """Every sample of the plan's source, blank ones included; UserError names the file and line of a bad one."""
-    samples = [_sample(row, plan, where) for where, row in _rows(plan)]
-    if not any(not sample.blank for sample in samples):
-        raise UserError(
-            "The dataset {source} is empty.", "Choose one that holds at least a few samples.", source=plan.source
+    def samples(self) -> Iterator[Sample]:
+        """Every sample, useless ones included, but no more than the plan's; UserError names the place of a bad one."""
+        read = (
+            columns.sample(row, where)
+            for table, columns in self.tables
+            for where, row in table.rows(tuple(columns.used.values()))
         )
-    return samples
+        return islice(read, self.plan.max_samples) if self.plan.max_samples else read
 
 
-def _rows(plan: DataPlan) -> Iterator[tuple[str, dict[str, Any]]]:
-    if plan.source == PHYSICS:
-        for language in ("en", "ja"):
-            if plan.language in (language, "both"):
-                yield from _json_lines(RESOURCES / "physics" / f"{language}.jsonl")
-        return
-    path = Path(plan.source).expanduser()
-    if path.is_file():
-        yield from _file_rows(path, plan)
-    elif path.suffix in _READERS or path.is_absolute():
+def open_source(plan: DataPlan, say: Callable[[str], None] = lambda what: None) -> Source:
+    """Find the dataset and its columns, fetching it if need be; UserError with one sentence if it cannot be read.
+
+    `say` hears "fetch" before something is fetched.
+    """
+    tables = _local(plan)
+    if tables is not None:
+        return _source(plan, tables)
+    if plan.streaming and not plan.max_samples:
         raise UserError(
-            "There is no dataset file {path}.", "Choose an existing jsonl, txt, csv or parquet file.", path=path
+            "A dataset that is read piece by piece needs a number of samples.",
+            "Say how many samples to take (data.max_samples), or fetch it whole (data.streaming=false).",
+            changes={"data.max_samples": 10_000},
         )
-    else:
-        yield from _hub_rows(plan)
+    say("fetch")
+    found = open_hub(plan)
+    table = found.streamed(plan.max_samples) if plan.streaming else found.fetched()
+    return _source(plan, (table,), found.commit)
 
 
-def _file_rows(path: Path, plan: DataPlan) -> Iterator[tuple[str, dict[str, Any]]]:
-    if path.suffix.lower() not in _READERS:
-        raise UserError(
-            "{path} is of no known kind.", "Choose a file that ends in {kinds}.", path=path, kinds=", ".join(_READERS)
-        )
-    kind = _READERS[path.suffix.lower()]
-    if kind == "jsonl":
-        yield from _json_lines(path)
-    elif kind == "txt":
-        paragraphs = [part.strip() for part in _text(path).split("\n\n")]
-        yield from (
-            (f"{path.name}, paragraph {n}", {plan.text_field: part}) for n, part in enumerate(paragraphs, start=1)
-        )
-    else:
-        from datasets import Dataset
-
-        table = Dataset.from_parquet(str(path)) if kind == "parquet" else Dataset.from_csv(str(path))
-        yield from ((f"{path.name}, row {n}", dict(row)) for n, row in enumerate(table, start=1))
+def glance(plan: DataPlan) -> Source:
+    """The same for a look at its beginning: of a dataset on the hub only the first rows are fetched."""
+    tables = _local(plan)
+    if tables is not None:
+        return _source(plan, tables)
+    found = open_hub(plan)
+    return _source(plan, (found.streamed(PREVIEWED_ROWS),), found.commit, found.n_rows)
 
 
-_READERS = {".jsonl": "jsonl", ".json": "jsonl", ".txt": "txt", ".parquet": "parquet", ".csv": "csv"}
+def _source(plan: DataPlan, tables: tuple[Table, ...], commit: str = "", n_rows: int | None = None) -> Source:
+    mapped = tuple((table, _columns(table, plan)) for table in tables if table.columns)
+    if not mapped:
+        raise empty(plan)
+    known = [table.n_rows for table in tables if table.n_rows is not None]
+    if n_rows is None and not commit and len(known) == len(tables):
+        n_rows = sum(known)
+    return Source(plan, mapped, commit, n_rows)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):  # splitlines would cut inside texts, at U+2028
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                "Line {line} of {path} is not JSON: {problem}.",
-                "Mend that line; each line must be one JSON object.",
-                line=number,
-                path=path,
-                problem=error,
-            ) from error
-        if not isinstance(row, dict):
-            raise UserError(
-                "Line {line} of {path} is not a JSON object.",
-                "Each line must be one JSON object.",
-                line=number,
-                path=path,
-            )
-        yield f"{path.name}, line {number}", row
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            "{path} is not UTF-8 text (byte {position}).",
-            "Save it as UTF-8; on Japanese Windows it is often Shift-JIS.",
-            path=path,
-            position=error.start,
-        ) from error
-
-
-def _hub_rows(plan: DataPlan) -> Iterator[tuple[str, dict[str, Any]]]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    try:
-        table = load_dataset(plan.source, split=plan.split)
-    except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError, OSError) as error:
-        raise UserError(
-            "The dataset {source} could not be fetched: {problem}",
-            "Check its name and the connection, or choose a local file or physics.",
-            source=plan.source,
-            problem=(str(error).strip().splitlines() or [type(error).__name__])[0][:200],
-        ) from error
-    yield from ((f"row {n}", dict(row)) for n, row in enumerate(table, start=1))
-
-
-def _sample(row: dict[str, Any], plan: DataPlan, where: str) -> Sample:
-    """Question and answer, a list of messages, or the text column, whichever the row has."""
-    if "question" in row and "answer" in row:
-        return Sample(_string(row["answer"]), _string(row["question"]), _string(row.get("topic")))
-    if "instruction" in row and "output" in row:
-        question = "\n".join(part for part in (_string(row["instruction"]), _string(row.get("input"))) if part)
-        return Sample(_string(row["output"]), question)
-    if isinstance(row.get("messages"), list) and row["messages"]:
-        texts = {message.get("role"): _string(message.get("content")) for message in row["messages"][-2:]}
-        return Sample(texts.get("assistant", ""), texts.get("user", ""))
-    if plan.text_field in row:
-        return Sample(_string(row[plan.text_field]))
-    raise UserError(
-        "The dataset has no column {field} ({where}); its columns are {columns}.",
-        "Set the text column, or use columns question and answer.",
-        field=plan.text_field,
-        where=where,
-        columns=", ".join(map(str, row)),
+def empty(plan: DataPlan) -> UserError:
+    return UserError(
+        "The dataset {source} is empty.", "Choose one that holds at least a few samples.", source=plan.source
     )
 
 
-def _string(value: Any) -> str:
-    return "" if value is None else str(value)
+def _columns(table: Table, plan: DataPlan) -> Columns:
+    if not table.plain:
+        return find_columns(table.columns, plan, table.name)
+    if plan.format == "chat":
+        raise UserError(
+            "{source} is plain text, in which no questions and answers can be told apart.",
+            "Set data.format to text, or choose a file with columns such as question and answer.",
+            changes={"data.format": "auto"},
+            source=table.name,
+        )
+    return Columns(text=table.columns[0])
+
+
+def _local(plan: DataPlan) -> tuple[Table, ...] | None:
+    """The tables of the bundled questions or of something on this machine; None if the source means the hub."""
+    if plan.source == PHYSICS:
+        bundled = plan.model_copy(update={"encoding": "utf-8"})
+        languages = [language for language in ("en", "ja") if plan.language in (language, "both")]
+        return tuple(
+            table
+            for language in languages
+            for table in local_tables(RESOURCES / "physics" / f"{language}.jsonl", bundled)
+        )
+    path = Path(plan.source).expanduser()
+    if path.exists():
+        return local_tables(path, plan)
+    if path.suffix.lower() in KINDS or path.is_absolute() or plan.source.startswith(".") or plan.source.count("/") > 1:
+        raise UserError(
+            "There is no dataset file {path}.",
+            "Choose an existing jsonl, json, csv, tsv, txt or parquet file, or a folder of such files.",
+            path=path,
+        )
+    return None

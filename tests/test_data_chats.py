@@ -1,0 +1,136 @@
+"""Chats in the templates of every family: what is learned is each answer with its end, and nothing else."""
+
+from collections.abc import Callable
+
+import pytest
+from test_chat_template import FAMILIES
+from transformers import PreTrainedTokenizerFast
+
+from aegis_core.data.formatting import Formatter, Tokens, without_system
+from aegis_core.data.packed import IGNORED
+from aegis_core.data.samples import Message, Sample, asked, chat, plain
+from aegis_core.failures import UserError
+
+QWEN3 = (
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' and loop.index0 > ns.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+COUNTING = "{% for m in messages %}[{{ loop.index }} of {{ messages | length }}] {{ m['content'] }}\n{% endfor %}"
+TALK = chat(
+    [("system", "Be brief."), ("user", "なぜ?"), ("assistant", "暖かい。"), ("user", "And?"), ("assistant", "So.")]
+)
+NEXT = {
+    "chatml": "<|im_end|>\n",
+    "smollm2": "<|im_end|>\n",
+    "phi-3.5": "<|end|>\n",
+    "llama 3": "<|eot_id|>",
+    "gemma": "<end_of_turn>\n",
+    "mistral": "</s>",
+}
+LAST = NEXT | {"phi-3.5": "<|end|>\n<|endoftext|>"}
+
+
+def tokenizer(template: str, markers: list[str], bos: str = "", eos: str = "") -> PreTrainedTokenizerFast:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE())
+    words = pre_tokenizers.Split(Regex(r" ?\w+|\s*\n+|\s+| ?[^\w\s]+"), "isolated")  # line ends stay together
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    raw.decoder = decoders.ByteLevel()
+    known = [*markers, *(token for token in (bos, eos) if token and token not in markers)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=known, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    raw.train_from_iterator(["the answer is so, and the question is why\n\n user assistant"] * 4, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token=bos or None, eos_token=eos or None, chat_template=template,
+        additional_special_tokens=known,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def family() -> Callable[[str], PreTrainedTokenizerFast]:
+    return lambda name: tokenizer(*FAMILIES[name])
+
+
+def learned(tokenizer: PreTrainedTokenizerFast, tokens: Tokens) -> list[str]:
+    """Each run of learned tokens as text."""
+    runs: list[list[int]] = [[]]
+    for token, label in zip(tokens.ids, tokens.labels, strict=True):
+        if label != IGNORED:
+            assert label == token
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+def formatted(formatter: Formatter, sample: Sample) -> list[Tokens]:
+    (found,) = formatter([sample])
+    return found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_answer_of_a_chat_is_learned_with_its_end_and_nothing_else(
+    name: str, family: Callable[[str], PreTrainedTokenizerFast]
+) -> None:
+    formatter = Formatter(family(name))
+    (tokens,) = formatted(formatter, TALK)
+    space = " " if name == "mistral" else ""
+    assert learned(formatter.tokenizer, tokens) == [f"{space}暖かい。{NEXT[name]}", f"{space}So.{LAST[name]}"]
+    whole = formatter.tokenizer.decode(tokens.ids)
+    assert whole.index("Be brief.") < whole.index("なぜ?") < whole.index("And?")
+    rows = [{"role": turn.role, "content": turn.content} for turn in TALK.messages]
+    if name != "mistral":
+        assert whole == formatter.tokenizer.apply_chat_template(rows, tokenize=False)
+    assert (formatter.n_unrolled, formatter.n_refused) == (0, 0)
+
+
+def test_a_system_message_that_the_template_refuses_stands_before_the_first_question() -> None:
+    assert without_system(TALK.messages)[0] == Message("user", "Be brief.\n\nなぜ?")
+    assert len(without_system(TALK.messages)) == 4
+
+
+def test_where_the_template_changes_earlier_turns_each_answer_gets_a_sequence_of_its_own() -> None:
+    formatter = Formatter(tokenizer(QWEN3, ["<|im_start|>", "<|im_end|>"], "", "<|im_end|>"))
+    first, second = formatted(formatter, TALK)
+    assert learned(formatter.tokenizer, first) == ["<think>\n\n</think>\n\n暖かい。<|im_end|>\n"]
+    assert learned(formatter.tokenizer, second) == ["<think>\n\n</think>\n\nSo.<|im_end|>\n"]
+    assert "assistant\n暖かい。<|im_end|>" in formatter.tokenizer.decode(second.ids)
+    assert formatter.n_unrolled == 1
+    (alone,) = formatted(formatter, asked("Why?", "So."))
+    assert learned(formatter.tokenizer, alone) == ["<think>\n\n</think>\n\nSo.<|im_end|>\n"]
+    assert formatter.n_unrolled == 1
+
+
+def test_a_template_that_changes_a_question_once_it_is_answered_is_refused() -> None:
+    formatter = Formatter(tokenizer(COUNTING, []))
+    with pytest.raises(UserError, match="changes a question once it is answered") as caught:
+        formatted(formatter, asked("Why?", "So."))
+    assert caught.value.changes == {"data.format": "text"}
+
+
+def test_a_chat_that_the_template_refuses_is_left_out_and_counted(
+    family: Callable[[str], PreTrainedTokenizerFast],
+) -> None:
+    strict = "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
+    chatml = family("chatml")
+    chatml.chat_template = strict + chatml.chat_template
+    formatter = Formatter(chatml)
+    found = list(formatter([TALK, asked("Why?", "So."), plain("text")]))
+    assert [len(sequences) for sequences in found] == [0, 1, 1]
+    assert (formatter.n_refused, formatter.refusal) == (1, "one question only")
+
+
+def test_plain_text_is_learned_whole_and_ended_once(family: Callable[[str], PreTrainedTokenizerFast]) -> None:
+    formatter = Formatter(family("llama 3"))
+    (tokens,) = formatted(formatter, plain("Just text."))
+    assert tokens.ids == tokens.labels
+    assert formatter.tokenizer.decode(tokens.ids) == "Just text.<|eot_id|>"
+    (ended,) = formatted(formatter, plain("Just text.<|eot_id|>"))
+    assert ended == tokens
