@@ -42,6 +42,12 @@ def pre_tokenizer_name(definition: dict[str, Any]) -> str:
     return name
 
 
+def composes_letters(definition: dict[str, Any]) -> bool:
+    """Whether the tokenizer composes letters and accents (NFC) before it cuts, which llama.cpp does not."""
+    normalizer = definition.get("normalizer") or {}
+    return any(part.get("type") == "NFC" for part in (normalizer, *normalizer.get("normalizers", ())))
+
+
 def _parts(node: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
     """The definition flattened and without what does not change the cut."""
     if node is None:

@@ -1,5 +1,7 @@
 """Texts that tokenizers stumble over."""
 
+import random
+
 PROBES: tuple[str, ...] = (
     "The entropy of an isolated system never decreases.",
     "don't won't it's I'M WE'LL they'Ve",
@@ -32,3 +34,58 @@ PROBES: tuple[str, ...] = (
     "a" * 100,
     "the the the the the the the the",
 )
+
+N_RANDOM = 1000
+_ALPHABETS = (
+    (0x20, 0x7F),
+    (0xA1, 0x250),
+    (0x300, 0x370),
+    (0x400, 0x530),
+    (0x3041, 0x30FF),
+    (0x4E00, 0x9FA6),
+    (0xAC00, 0xD7A4),
+)
+_BITS = (
+    "the",
+    "Time",
+    " of",
+    "entropy",
+    "'s",
+    " I",
+    "x²",
+    "😀",
+    "👩‍👩‍👧",
+    "🇯🇵",
+    "👍🏽",
+    "\t",
+    "\u3000",
+    "\u00a0",
+    "\r\n",
+)
+
+
+def hard_texts(control_tokens: list[str]) -> list[str]:
+    """The probes, every control token in front of, between and behind words, and 1,000 random strings, always the same.
+
+    No blank beyond ASCII follows a control token: some tokenizers swallow it there and llama.cpp does not.
+    """
+    around = [f"{place}{token}{after}" for token in control_tokens for place, after in (("", "\nhi"), ("a ", " b"))]
+    draw = random.Random(7)
+    return [*PROBES, *around, *(_random_text(draw, control_tokens) for _ in range(N_RANDOM))]
+
+
+def _random_text(draw: random.Random, control_tokens: list[str]) -> str:
+    return "".join(_random_part(draw, control_tokens) for _ in range(draw.randrange(1, 16)))
+
+
+def _random_part(draw: random.Random, control_tokens: list[str]) -> str:
+    kind = draw.randrange(6)
+    if kind == 0:
+        return draw.choice(_BITS)
+    if kind == 1:
+        return draw.choice((" ", "\n")) * draw.randrange(1, 9)
+    if kind == 2:
+        return str(draw.randrange(10 ** draw.randrange(1, 9)))
+    if kind == 3 and control_tokens:
+        return draw.choice(control_tokens) + draw.choice(("", " ", "\n", "  ")) + "x"
+    return "".join(chr(draw.randrange(*draw.choice(_ALPHABETS))) for _ in range(draw.randrange(1, 4)))

@@ -2,10 +2,10 @@
 
 from ...failures import UserError
 from ..model_folder import ModelFolder
-from . import llama, phi3
+from . import gemma3, llama, phi3, qwen
 from .family import Family, MappedTensor
 
-FAMILIES: tuple[Family, ...] = (llama.FAMILY, phi3.FAMILY)
+FAMILIES: tuple[Family, ...] = (llama.FAMILY, phi3.FAMILY, qwen.QWEN2, qwen.QWEN3, gemma3.FAMILY)
 
 __all__ = ["FAMILIES", "Family", "MappedTensor", "family_of", "mapped_tensors"]
 
