@@ -1,33 +1,32 @@
 """The proof that the fused folder is the gated model: both measured on the same held-out tokens, one at a time."""
 
-import gc
 import math
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import torch
 from peft import PeftModel
 from torch import Tensor
 
 from ..cancel import CancelToken
-from ..data.packed import IGNORED, Packed, load_packed
-from ..evaluation.quality import Quality, measure
+from ..data.packed import Packed, load_packed
+from ..evaluation.chain import free_memory, tokens_sha256
+from ..evaluation.measurement import Measurement, paired
+from ..evaluation.precision import checkpoint_dtype, computing_dtype
+from ..evaluation.quality import Quality, quality_of, token_losses
+from ..evaluation.reference import Distance
 from ..events import Verdict
 from ..failures import UserError
-from ..models.loading import device, load_model
-from ..models.weights import stored_tensors
-from ..run_directory import RunDirectory
+from ..models.loading import load_model
+from ..run_directory import RunDirectory, atomic_folder, settle, sha256_of_json
 from ..training.gated_model import GatedModel
-from .anatomy import EMBEDDING, HEAD
-from .head_check import HeadProbe, head_difference, worst
+from .head_check import HeadProbe, head_difference
 from .ingredients import Ingredients, check_base_unchanged, finished_files, fused_folder, gather
-from .merge import FLOATS
+from .spoken import Dictation, Spoken, dictation_file, spoken_of
 
 LOSS_LIMIT = 1e-3
 TOP1_LIMIT = 0.99
@@ -49,20 +48,30 @@ class Proof:
     """How far the fused model is from the gated one; losses in nats, logits as they are, the rest as parts of 1.
 
     `dtype` is the checkpoint's and decides the limits, `computed_in` what both models ran in; the largest logit
-    difference was taken over `n_positions`, loss and top-1 agreement over `n_tokens`. `head_difference` compares head
-    and norm folded in float32, before the cast, on real hidden states: a part of the logits' range.
+    difference was taken over `n_positions`, loss (paired token by token) and top-1 agreement over `n_tokens`.
+    `head_difference` compares head and norm folded in float32, before the cast, on real hidden states: a part of the
+    logits' range.
     """
 
     max_abs_logit_diff: float
     loss_difference: float
+    loss_difference_standard_error: float
     top1_agreement: float
     head_difference: float
     dtype: str
     computed_in: str
     n_tokens: int
     n_positions: int
-    gated: Quality
-    fused: Quality
+    measured_gated: Measurement
+    measured_fused: Measurement
+
+    @property
+    def gated(self) -> Quality:
+        return quality_of(self.measured_gated)
+
+    @property
+    def fused(self) -> Quality:
+        return quality_of(self.measured_fused)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -82,7 +91,11 @@ class Proof:
         limits = self.limits
         return [
             _verdict(
-                "loss_difference", abs(self.loss_difference) <= LOSS_LIMIT, self.loss_difference, f"≤ {LOSS_LIMIT:g}"
+                "loss_difference",
+                abs(self.loss_difference) <= LOSS_LIMIT,
+                self.loss_difference,
+                f"≤ {LOSS_LIMIT:g}",
+                self.loss_difference_standard_error,
             ),
             _verdict("top1_agreement", self.top1_agreement >= TOP1_LIMIT, self.top1_agreement, f"≥ {TOP1_LIMIT:g}"),
             _verdict(
@@ -96,7 +109,8 @@ class Proof:
 
     def as_row(self, folder: str) -> dict[str, Any]:
         """proof.json; numbers that are not finite become null."""
-        row = {name: value for name, value in asdict(self).items() if name not in ("gated", "fused")}
+        names = [field.name for field in fields(self) if not field.name.startswith("measured_")]
+        row = {name: vars(self)[name] for name in names}
         row = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in row.items()}
         return row | {"limits": self.limits, "passed": self.passed, "folder": folder}
 
@@ -108,12 +122,14 @@ def prove(
     scratch: Path,
     cancel: CancelToken,
     on_progress: Listener = _silent,
+    distance: Callable[[], Distance | None] = lambda: None,
 ) -> Proof:
     """Run the gated model, then the fused folder, over every held-out token and compare them.
 
-    The gated model is the base that was merged into, with unmerged adapter, gate and rotation. Its logits wait in the
-    folder `scratch` (at most 2 GB of them, from sequences spread evenly). UserError if nothing is held out, or
-    there is no room for even a few of them.
+    The gated model is the base that was merged into, with unmerged adapter, gate and rotation. What it says waits in
+    the folder `scratch` (at most 2 GB of logits, from sequences spread evenly), where a later attempt finds it if
+    this one is killed before the end. `distance` makes a fresh distance to the base for each of the two. UserError if
+    nothing is held out, or there is no room for even a few logits.
     """
     if not held_out.n_counted:
         raise UserError(
@@ -121,24 +137,40 @@ def prove(
         )
     dtype = checkpoint_dtype(ingredients.base.path)
     wide = computing_dtype(dtype, ingredients.base.n_parameters)
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        record = _Record(file, _chosen(held_out, ingredients.base.vocabulary_size, scratch))
-        walk = _Walk(held_out, cancel, on_progress)
-        gated, head = _gated(ingredients, folder, wide, record, walk)
-        _free_memory()
-        fused = _fused(folder, wide, record, walk)
-        _free_memory()
+    walk = _Walk(held_out, cancel, on_progress)
+    record = scratch / "gated"
+    settle(record)
+    to_base = distance()  # first of all: it may have to load the base
+    of = sha256_of_json([
+        ingredients.origin, finished_files(folder, ingredients), tokens_sha256(held_out), _name(wide), bool(to_base),
+    ])  # fmt: skip
+    if spoken_of(record) != of:
+        shutil.rmtree(record, ignore_errors=True)  # of other models: its room is needed
+        with atomic_folder(record) as draft:
+            chosen = _chosen(held_out, ingredients.base.vocabulary_size, scratch)
+            _dictate(ingredients, folder, wide, draft, chosen, walk, to_base, of)
+        free_memory()
+        to_base = distance()
+    spoken = Spoken(record)
+    try:
+        fused = _fused(folder, wide, spoken, walk, to_base)
+    finally:
+        spoken.close()
+    free_memory()
+    shutil.rmtree(record, ignore_errors=True)
+    loss = paired(fused.losses, spoken.measured.losses)
     return Proof(
-        max_abs_logit_diff=record.largest,
-        loss_difference=fused.loss - gated.loss,
-        top1_agreement=record.agreement(held_out.labels),
-        head_difference=head,
+        max_abs_logit_diff=spoken.largest,
+        loss_difference=loss.difference,
+        loss_difference_standard_error=loss.standard_error,
+        top1_agreement=spoken.agreement(held_out.labels),
+        head_difference=spoken.head_difference,
         dtype=_name(dtype),
         computed_in=_name(wide),
-        n_tokens=gated.n_tokens,
-        n_positions=record.n_positions,
-        gated=gated,
-        fused=fused,
+        n_tokens=loss.n_tokens,
+        n_positions=spoken.n_positions,
+        measured_gated=spoken.measured,
+        measured_fused=fused,
     )
 
 
@@ -153,59 +185,8 @@ def verify(run: RunDirectory, cancel: CancelToken | None = None) -> list[Verdict
             Verdict("fused_model", "fail", str(folder), "a whole model fused from this run's base, adapter and gate")
         ]
     held_out = load_packed(run.step_folder("prepare") / "held_out.safetensors")
-    return prove(ingredients, folder, held_out, run.step_folder("fuse"), cancel).verdicts()
-
-
-def checkpoint_dtype(folder: Path) -> torch.dtype:
-    """The dtype of the model's head, which is the one that fusion rounds to."""
-    stored = {tensor.name: tensor.dtype for tensor in stored_tensors(folder)}
-    dtype = FLOATS.get(stored.get(HEAD) or stored.get(EMBEDDING, ""), torch.float32)
-    return torch.float32 if dtype == torch.float64 else dtype
-
-
-def computing_dtype(checkpoint: torch.dtype, n_parameters: int) -> torch.dtype:
-    """What both models run in: the checkpoint's own dtype, but float32 on a CPU with room for it.
-
-    A CPU gains nothing from 16 bits, and without the rounding of every layer the weights themselves are compared.
-    """
-    if device().type != "cpu":
-        return checkpoint
-    return torch.float32 if 4 * n_parameters < 0.6 * psutil.virtual_memory().available else checkpoint
-
-
-class _Record:
-    """What one model said, so that the other can be compared after it: top choices of all positions, logits of some."""
-
-    def __init__(self, file: Any, chosen: dict[int, int]) -> None:
-        self._file, self._chosen = file, chosen
-        self._top: list[Tensor] = []
-        self._agree: list[Tensor] = []
-        self.largest = 0.0
-        self.n_positions = 0
-
-    def keep(self, index: int, logits: Tensor) -> None:
-        """Remember sequence `index`: logits (T, V)."""
-        self._top.append(logits.argmax(-1).cpu())
-        if index in self._chosen:
-            kept = logits[: self._chosen[index]].float().cpu().contiguous()
-            self._file.write(kept.numpy().data)
-
-    def compare(self, index: int, logits: Tensor) -> None:
-        """Hold sequence `index` of the other model against it; called in the same order."""
-        if index == 0:
-            self._file.seek(0)
-        self._agree.append(self._top[index] == logits.argmax(-1).cpu())
-        if index in self._chosen:
-            other = logits[: self._chosen[index]].float().cpu()
-            kept = torch.from_numpy(np.frombuffer(self._file.read(other.numel() * 4), dtype=np.float32).copy())
-            difference = (kept.view_as(other) - other).abs().max().item()
-            self.largest = worst(self.largest, difference)
-            self.n_positions += len(other)
-
-    def agreement(self, labels: Tensor) -> float:
-        """The part of counted tokens (labels (n, T)) for which both models' first choice is the same."""
-        counted = labels[:, 1:] != IGNORED
-        return torch.stack(self._agree)[:, :-1][counted].double().mean().item()
+    with tempfile.TemporaryDirectory(dir=run.step_folder("fuse")) as scratch:
+        return prove(ingredients, folder, held_out, Path(scratch), cancel).verdicts()
 
 
 @dataclass(frozen=True)
@@ -217,9 +198,13 @@ class _Walk:
     on_progress: Listener
 
     def __call__(
-        self, phase: str, logits_of: Callable[[Tensor], Tensor], record: Callable[[int, Tensor], None]
-    ) -> Quality:
-        """Quality as every stage is measured, while `record` sees the index and logits (T, V) of each sequence."""
+        self,
+        phase: str,
+        logits_of: Callable[[Tensor], Tensor],
+        record: Callable[[int, Tensor], None],
+        distance: Distance | None,
+    ) -> Measurement:
+        """Measured as every stage is, while `record` sees the index and logits (T, V) of each sequence."""
         index = 0
 
         def observed(ids: Tensor) -> Tensor:
@@ -229,24 +214,41 @@ class _Walk:
             index += 1
             return logits
 
-        return measure(observed, self.held_out, self.cancel, lambda done, total: self.on_progress(phase, done, total))
+        def on_progress(done: int, total: int) -> None:
+            self.on_progress(phase, done, total)
+
+        return token_losses(observed, self.held_out, self.cancel, on_progress, distance)
 
 
-def _gated(
-    ingredients: Ingredients, folder: Path, dtype: torch.dtype, record: _Record, walk: _Walk
-) -> tuple[Quality, float]:
-    """The gated model's quality, its logits recorded, and the head's difference; the model is gone on return."""
+def _dictate(
+    ingredients: Ingredients,
+    folder: Path,
+    dtype: torch.dtype,
+    draft: Path,
+    chosen: dict[int, int],
+    walk: _Walk,
+    distance: Distance | None,
+    of: str,
+) -> None:
+    """Write down in the folder `draft` what the gated model says; the model is gone on return."""
     base = load_model(ingredients.base.path, dtype)
     adapted = PeftModel.from_pretrained(base, ingredients.adapter, torch_device=str(base.device))
     model = GatedModel(adapted, ingredients.soul.gate()).eval()
-    with HeadProbe(model.causal.get_decoder().norm) as probe:
-        quality = walk("gated", model.logits, record.keep)
-    return quality, head_difference(model, ingredients.soul, folder, probe.states)
+    with dictation_file(draft).open("wb") as file, HeadProbe(model.causal.get_decoder().norm) as probe:
+        dictation = Dictation(file, chosen)
+        measured = walk("gated", model.logits, dictation.keep, distance)
+    difference = head_difference(model, ingredients.soul, folder, probe.states)
+    dictation.finish(draft, measured, difference, of)
 
 
-def _fused(folder: Path, dtype: torch.dtype, record: _Record, walk: _Walk) -> Quality:
+def _fused(folder: Path, dtype: torch.dtype, spoken: Spoken, walk: _Walk, distance: Distance | None) -> Measurement:
     model = load_model(folder, dtype)
-    return walk("fused", lambda ids: model(input_ids=ids.to(model.device), use_cache=False).logits, record.compare)
+
+    def logits_of(ids: Tensor) -> Tensor:
+        logits: Tensor = model(input_ids=ids.to(model.device), use_cache=False).logits
+        return logits
+
+    return walk("fused", logits_of, spoken.compare, distance)
 
 
 def _chosen(held_out: Packed, vocabulary_size: int, scratch: Path) -> dict[int, int]:
@@ -270,15 +272,10 @@ def _chosen(held_out: Packed, vocabulary_size: int, scratch: Path) -> dict[int, 
     return {i: min(length, budget - i * length) for i in range(n_whole + 1) if budget > i * length}
 
 
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _verdict(name: str, passed: bool, measured: float, expected: str) -> Verdict:
-    return Verdict(name, "pass" if passed else "fail", f"{measured:.3g}", expected)
+def _verdict(name: str, passed: bool, measured: float, expected: str, error: float | None = None) -> Verdict:
+    shown = f"{measured:.3g}" + ("" if error is None else f" ± {error:.1g}")
+    return Verdict(name, "pass" if passed else "fail", shown, expected)

@@ -43,7 +43,7 @@ class ShardWriter:
         self._waiting = list(specs)
         self._digest = hashlib.sha256()
         self._file = path.open("xb")
-        header = _header(specs)
+        header = file_header(specs)
         self._put(len(header).to_bytes(8, "little"))
         self._put(header)
 
@@ -79,8 +79,9 @@ def _bytes_of(block: Tensor) -> memoryview:
     return block.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _header(specs: list[TensorSpec]) -> bytes:
-    table: dict[str, object] = {"__metadata__": {"format": "pt"}}
+def file_header(specs: list[TensorSpec], metadata: dict[str, str] | None = None) -> bytes:
+    """The JSON header of a file with these tensors in this order, padded; its length comes before it."""
+    table: dict[str, object] = {"__metadata__": {"format": "pt"} | (metadata or {})}
     offset = 0
     for spec in specs:
         table[spec.name] = {

@@ -1,21 +1,20 @@
 """Export: the fused folder as GGUF files, each read back, measured and opened by llama.cpp before it gets its name."""
 
-import gc
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ..cancel import CancelToken
 from ..context import StepContext
-from ..data.packed import Packed, load_packed
-from ..evaluation.quality import Quality, measure, read_quality, write_quality
+from ..evaluation.chain import Chain, free_memory
+from ..evaluation.measurement import Measurement, load_measurement, paired
+from ..evaluation.reading import Plain, plain
 from ..events import Progress, Verdict, note, warning
 from ..failures import UserError
 from ..fusion.ingredients import finished_files, gather
@@ -31,7 +30,7 @@ from ..gguf_export.verify import check_file
 from ..gguf_export.vocabulary import read_vocabulary
 from ..gguf_export.writer import Source, expected_bytes, write_gguf
 from ..models.identity import read_base
-from ..models.loading import device, load_tokenizer
+from ..models.loading import load_tokenizer
 from ..plan import Plan
 from ..run_directory import (
     RunDirectory,
@@ -48,6 +47,7 @@ from ..soul.gate import load_soul
 # Losses of the same model in two number formats; the second is what Q4_K_M usually costs, doubled.
 LARGEST_LOSS_DIFFERENCE = {"f16": 0.01, "q4_k_m": 0.15}
 GB = 1e9
+_DEQUANTISED = "dequantised"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Finished:
     """A verified file under its final name; `row` is its entry in files.json."""
 
     row: dict[str, Any]
-    quality: Quality
+    measured: Measurement
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
@@ -70,18 +70,19 @@ def run(plan: Plan, ctx: StepContext) -> None:
     paths = {kind: target / f"{_file_name(plan.chat.model_name)}-{RECIPES[kind].label}.gguf" for kind in kinds}
     for path in paths.values():
         _refuse_foreign(ctx, path)
-    finished = {kind: done for kind in kinds if (done := _already(ctx, kind, paths[kind], content))}
+    chain = Chain.of(ctx, plan)
+    finished = {kind: done for kind in kinds if (done := _already(ctx, kind, paths[kind], content, chain))}
     _check_space(target, source, [RECIPES[kind] for kind in kinds if kind not in finished])
-    held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
     for kind in kinds:
         ctx.cancel.check()
         if kind in finished:
             ctx.emit(note("{file} is finished already and is kept.", file=paths[kind].name))
             continue
-        finished[kind] = _export(ctx, source, kind, paths[kind], held_out)
-        write_json(_marker(ctx, kind), {"content": content, "path": str(paths[kind]), **asdict(finished[kind])})
-    _compare_losses(ctx, finished)
-    _leave(ctx, finished, paths)
+        finished[kind] = done = _export(ctx, source, kind, paths[kind], chain)
+        chain.keep(kind, done.measured, chain.made_of([done.row["sha256"]], _DEQUANTISED))
+        write_json(_marker(ctx, kind), {"content": content, "path": str(paths[kind]), "row": done.row})
+    _compare_losses(ctx, finished, chain)
+    _leave(ctx, finished, paths, chain)
 
 
 def fused_folder(run: RunDirectory) -> ModelFolder:
@@ -131,14 +132,14 @@ def _refuse_foreign(ctx: StepContext, path: Path) -> None:
         )
 
 
-def _export(ctx: StepContext, source: Source, kind: str, path: Path, held_out: Packed) -> Finished:
+def _export(ctx: StepContext, source: Source, kind: str, path: Path, chain: Chain) -> Finished:
     """One file from draft to final name."""
     recipe = RECIPES[kind]
     draft = path.with_name(f"{path.name}.{ctx.run.identity()}.part")
     try:
         digests = write_gguf(draft, source, recipe, ctx.cancel, _bytes(ctx, f"writing {recipe.label}"))
         sync(draft)
-        checks, quality = _examined(ctx, source, draft, recipe, digests, held_out)
+        checks, measured = _examined(ctx, source, draft, recipe, digests, chain)
         failed = [check for check in checks if check.blocking and not check.passed]
         if failed:
             raise UserError(
@@ -165,13 +166,13 @@ def _export(ctx: StepContext, source: Source, kind: str, path: Path, held_out: P
         "tensor_types": types,
         "checks": [check.row() for check in checks],
     }
-    return Finished(row, quality)
+    return Finished(row, measured)
 
 
 def _examined(
-    ctx: StepContext, source: Source, draft: Path, recipe: Recipe, digests: dict[str, str], held_out: Packed
-) -> tuple[list[Check], Quality]:
-    """All checks of a draft, each told as it is made, and its held-out quality."""
+    ctx: StepContext, source: Source, draft: Path, recipe: Recipe, digests: dict[str, str], chain: Chain
+) -> tuple[list[Check], Measurement]:
+    """All checks of a draft, each told as it is made, and its held-out losses."""
     label = recipe.label
 
     def told(checks: list[Check]) -> list[Check]:
@@ -181,51 +182,43 @@ def _examined(
 
     file = GgufFile(draft)
     checks = told(check_file(file, source.folder, recipe, ctx.cancel, _bytes(ctx, f"checking {label}"), digests))
-    quality, places = _measured(ctx, file, source.folder, held_out, label)
+    measured, places = _measured(ctx, file, source.folder, chain, label)
     ctx.emit(Progress(0, len(places), "positions", f"comparing {label} with llama.cpp"))
     n_threads = psutil.cpu_count(logical=False) or 1
     with LlamaServer(draft, n_ctx=512, n_threads=n_threads) as server:
         checks += told([check_tokens(server, load_tokenizer(source.folder.path))])
         checks += told(check_probabilities(server, places, recipe, ctx.cancel))
     ctx.emit(Progress(len(places), len(places), "positions", f"comparing {label} with llama.cpp"))
-    return checks, quality
+    return checks, measured
 
 
 def _measured(
-    ctx: StepContext, file: GgufFile, folder: ModelFolder, held_out: Packed, label: str
-) -> tuple[Quality, list[Position]]:
-    """Held-out quality of the file's own tensors in torch, and torch's view of some positions."""
+    ctx: StepContext, file: GgufFile, folder: ModelFolder, chain: Chain, label: str
+) -> tuple[Measurement, list[Position]]:
+    """Held-out losses of the file's own tensors in torch, and torch's view of some positions."""
+    distance = chain.distance()
     model = dequantised_model(file, folder, ctx.cancel)
-    logits_of = _logits_of(model)
-
-    def on_progress(done: int, total: int) -> None:
-        ctx.emit(Progress(done, total, "sequences", f"measuring {label}"))
-
-    quality = measure(logits_of, held_out, ctx.cancel, on_progress)
-    places = positions(logits_of, held_out, ctx.cancel)
-    del model, logits_of
-    gc.collect()  # the memory is needed for llama.cpp next
-    return quality, places
+    measured = chain.measure(f"measuring {label}", plain(model, chain.held_out.input_ids[0]), distance)
+    places = positions(Plain(model).logits, chain.held_out, ctx.cancel)
+    del model
+    free_memory()  # it is needed for llama.cpp next
+    return measured, places
 
 
-def _logits_of(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    def logits_of(ids: Tensor) -> Tensor:
-        logits: Tensor = model(input_ids=ids.to(device()), use_cache=False).logits
-        return logits
-
-    return logits_of
-
-
-def _compare_losses(ctx: StepContext, finished: dict[str, Finished]) -> None:
+def _compare_losses(ctx: StepContext, finished: dict[str, Finished], chain: Chain) -> None:
     """Each file's held-out loss against the finest one before it; a red verdict and a warning, but no failure."""
-    reference, name = _fused_loss(ctx.run), "fused"
+    reference, name = _fused_losses(ctx.run, chain), "fused"
     for kind, done in finished.items():
         label, limit = RECIPES[kind].label, LARGEST_LOSS_DIFFERENCE[kind]
         if reference is not None:
-            more = done.quality.loss - reference
+            more, error, _ = paired(done.measured.losses, reference)
             passed = abs(more) <= limit if kind == "f16" else more <= limit
             check = Check(
-                f"held-out loss against {name}", passed, f"{more:+.4f} nats", f"at most {limit} nats more", False
+                f"held-out loss against {name}",
+                passed,
+                f"{more:+.4f} ± {error:.4f} nats",
+                f"at most {limit} nats more",
+                False,
             )
             ctx.emit(check.verdict(label))
             done.row["checks"] = [c for c in done.row["checks"] if c["name"] != check.name] + [check.row()]
@@ -239,21 +232,26 @@ def _compare_losses(ctx: StepContext, finished: dict[str, Finished]) -> None:
                     )
                 )
         if kind == "f16":
-            reference, name = done.quality.loss, label
+            reference, name = done.measured.losses, label
 
 
-def _fused_loss(run: RunDirectory) -> float | None:
-    path = run.step_folder("fuse") / "quality.json"
-    return read_quality(path)["fused"].loss if path.is_file() else None
+def _fused_losses(run: RunDirectory, chain: Chain) -> Tensor | None:
+    """Token by token; None where the fused model was measured on other tokens, or by an earlier version."""
+    path = run.step_folder("fuse") / "measured" / "fused.safetensors"
+    if not path.is_file():
+        return None
+    measured, of = load_measurement(path)
+    return measured.losses if of.get("tokens") == chain.tokens_sha256 else None
 
 
-def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Path]) -> None:
+def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Path], chain: Chain) -> None:
     write_json(ctx.folder / "files.json", [done.row for done in finished.values()])
-    write_quality(ctx.folder / "quality.json", {kind: done.quality for kind, done in finished.items()})
     for kind, done in finished.items():
         ctx.artifact(paths[kind], done.row["sha256"])
     ctx.artifact(ctx.folder / "files.json")
-    ctx.artifact(ctx.folder / "quality.json")
+    for path in chain.files():
+        ctx.artifact(path, evidence=True)
+    chain.forget_base()  # 200 MB for a small model; the last stage is measured
     for kind in finished:
         _marker(ctx, kind).unlink(missing_ok=True)
 
@@ -276,7 +274,7 @@ def _content(run: RunDirectory, source: Source) -> str:
     return sha256_of_json([done.digest if done else "", weights, header])
 
 
-def _already(ctx: StepContext, kind: str, path: Path, content: str) -> Finished | None:
+def _already(ctx: StepContext, kind: str, path: Path, content: str, chain: Chain) -> Finished | None:
     """A file that an interrupted attempt finished from the same content, its bytes still the same."""
     marker = _marker(ctx, kind)
     if not (marker.is_file() and path.is_file()):
@@ -284,9 +282,11 @@ def _already(ctx: StepContext, kind: str, path: Path, content: str) -> Finished 
     record = read_json(marker)
     if record["content"] != content or record["path"] != str(path):
         return None
-    if sha256_of_file(path) != record["row"]["sha256"]:
+    sha256 = record["row"]["sha256"]
+    measured = chain.kept(kind, chain.made_of([sha256], _DEQUANTISED))
+    if measured is None or sha256_of_file(path) != sha256:
         return None
-    return Finished(record["row"], Quality(**record["quality"]))
+    return Finished(record["row"], measured)
 
 
 def _marker(ctx: StepContext, kind: str) -> Path:

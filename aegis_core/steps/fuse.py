@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..context import StepContext
-from ..data.packed import load_packed
-from ..evaluation.quality import write_quality
+from ..evaluation.chain import Chain
 from ..events import Progress, note
 from ..failures import UserError
 from ..fusion.ingredients import RECORD, Ingredients, check_base_unchanged, finished_files, fused_folder, gather
@@ -33,8 +32,8 @@ def run(plan: Plan, ctx: StepContext) -> None:
     else:
         model = unproven(folder)
         merge(ingredients, model, ctx.cancel, _reporting(ctx, "merge"))
-    held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
-    proof = prove(ingredients, model, held_out, ctx.folder, ctx.cancel, _sequences(ctx))
+    chain = Chain.of(ctx, plan)
+    proof = prove(ingredients, model, chain.held_out, ctx.folder, ctx.cancel, _sequences(ctx), chain.distance)
     for verdict in proof.verdicts():
         ctx.emit(verdict)
     if not proof.passed:
@@ -42,9 +41,13 @@ def run(plan: Plan, ctx: StepContext) -> None:
     if model != folder:
         give_name(folder)
     shutil.rmtree(unproven(folder), ignore_errors=True)  # of an attempt with settings that were taken back
-    write_quality(ctx.folder / "quality.json", {"gated": proof.gated, "fused": proof.fused})
+    parts = [ingredients.adapter_sha256, ingredients.soul_sha256]
+    chain.keep("gated", proof.measured_gated, chain.made_of(parts, proof.computed_in))
+    chain.keep("fused", proof.measured_fused, chain.made_of([*parts, "fused"], proof.computed_in))
     write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(folder)))
     _declare(folder, ingredients, ctx)
+    for path in chain.files():
+        ctx.artifact(path, evidence=True)
 
 
 def _is_whole(folder: Path, ingredients: Ingredients, ctx: StepContext) -> bool:
@@ -77,7 +80,7 @@ def _refuse(model: Path, folder: Path, proof: Proof, ctx: StepContext) -> None:
 def _declare(folder: Path, ingredients: Ingredients, ctx: StepContext) -> None:
     for name, sha256 in (finished_files(folder, ingredients) or {}).items():
         ctx.artifact(folder / name, sha256)
-    for path in (folder / RECORD, ctx.folder / "quality.json", ctx.folder / "proof.json"):
+    for path in (folder / RECORD, ctx.folder / "proof.json"):
         ctx.artifact(path)
 
 
