@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -9,21 +10,22 @@ import typer
 from ..data.preview import DataPreview
 from ..data.preview import preview as preview_data
 from ..failures import UsageError, UserError, explain
-from ..plan import Plan
+from ..models.facts import ModelFacts
+from ..models.facts import preview as preview_model
 from ..run_directory import RunDirectory
 from .work import RunFolder
 
 
 def preview(
     run_dir: RunFolder,
-    only: Annotated[str | None, typer.Option(help="Show this part alone: data.")] = None,
+    only: Annotated[str | None, typer.Option(help="Show this part alone: model or data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
-    """Show what the data will be read as; nothing is written, and a dataset of the hub is not fetched whole."""
+    """Show what model and data will be: size, licence, disk need, samples; nothing large is fetched, the run stays."""
     if only is not None and only not in PARTS:
         raise UsageError("There is no part {part}.", "It is {parts}.", part=only, parts=", ".join(PARTS))
-    plan = RunDirectory.open(run_dir).plan()
-    found = {name: _looked_at(part, plan) for name, part in PARTS.items() if only in (None, name)}
+    run = RunDirectory.open(run_dir)
+    found = {name: _looked_at(part, run) for name, part in PARTS.items() if only in (None, name)}
     if as_json:
         print(json.dumps({name: row for name, (row, _) in found.items()}))
     else:
@@ -32,17 +34,36 @@ def preview(
 
 
 def _looked_at(
-    part: Callable[[Plan], tuple[dict[str, Any], list[str]]], plan: Plan
+    part: Callable[[RunDirectory], tuple[dict[str, Any], list[str]]], run: RunDirectory
 ) -> tuple[dict[str, Any], list[str]]:
     """What a part shows as JSON and as lines; where it cannot be read, why not."""
     try:
-        return part(plan)
+        return part(run)
     except (UserError, OSError) as error:
         return {"failure": vars(explain(error))}, [explain(error).reason, explain(error).advice]
 
 
-def _data(plan: Plan) -> tuple[dict[str, Any], list[str]]:
-    found = preview_data(plan.data)
+def _model(run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
+    found = preview_model(run.plan(), run.path)
+    enough = all(room.enough for room in found.rooms)
+    return {**asdict(found), "disk_bytes": found.disk_bytes, "disk_enough": enough}, list(_model_lines(found))
+
+
+def _model_lines(found: ModelFacts) -> Iterator[str]:
+    yield f"model      {found.source}{f' at {found.commit}' if found.commit else ''}"
+    if found.offline:
+        yield "hub        does not answer; the complete copy on this machine will be used"
+    yield f"licence    {found.license}{', to be accepted on its page first' if found.gated else ''}"
+    yield f"parameters {'not known' if found.n_parameters is None else f'{found.n_parameters:,}'}"
+    yield f"to fetch   {found.download_bytes / 1e9:.2f} GB"
+    for room in found.rooms:
+        free = "?" if room.free_bytes is None else f"{room.free_bytes / 1e9:.2f}"
+        verdict = "" if room.enough else ": too little"
+        yield f"disk       {room.needed_bytes / 1e9:.2f} GB at {room.folder}, where {free} GB are free{verdict}"
+
+
+def _data(run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
+    found = preview_data(run.plan().data)
     return found.row(), list(_data_lines(found))
 
 
@@ -65,4 +86,4 @@ def _in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-PARTS: dict[str, Callable[[Plan], tuple[dict[str, Any], list[str]]]] = {"data": _data}
+PARTS: dict[str, Callable[[RunDirectory], tuple[dict[str, Any], list[str]]]] = {"model": _model, "data": _data}

@@ -1,6 +1,6 @@
 """Which base model exactly: its source, commit, files and hash. Light: no torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..run_directory import RunDirectory, read_json, write_json
@@ -8,7 +8,11 @@ from ..run_directory import RunDirectory, read_json, write_json
 
 @dataclass(frozen=True)
 class BaseModel:
-    """`folder` holds config.json, tokenizer files and safetensors; `sha256` covers every weight file's hash."""
+    """`folder` holds config.json, tokenizer files and safetensors; `sha256` covers every weight file's hash.
+
+    `revision` is the resolved commit, "local" for a folder. `files` maps each weight file's name to its SHA-256;
+    `own_code` names the parts ("model", "tokenizer") that run the model's own program code, by the user's consent.
+    """
 
     source: str
     revision: str
@@ -20,6 +24,8 @@ class BaseModel:
     hidden_size: int
     vocabulary_size: int
     tied_embeddings: bool
+    files: dict[str, str] = field(default_factory=dict)
+    own_code: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -34,4 +40,6 @@ def write_base(run: RunDirectory, base: BaseModel) -> Path:
 
 
 def read_base(run: RunDirectory) -> BaseModel:
-    return BaseModel(**read_json(run.step_folder("prepare") / "base.json"))
+    """What `write_base` left, also by a version that wrote less."""
+    row = read_json(run.step_folder("prepare") / "base.json")
+    return BaseModel(**{**row, "own_code": tuple(row.get("own_code", ()))})

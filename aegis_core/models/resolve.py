@@ -1,54 +1,84 @@
 """From a plan's model source to a folder on this machine whose every weight is known by hash."""
 
-import errno
-import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ..context import StepContext
-from ..events import Progress, note
+from ..events import Progress, note, warning
 from ..failures import UserError
 from ..plan import DEMO, ModelPlan
-from . import demo
+from . import demo, facts
+from .consent import Part, code_hash, own_code, require_consent
+from .hub import HubModel
+from .hub_files import fetch, forget, missing_bytes, remember_revision
 from .identity import BaseModel
-from .weights import stored_tensors, weight_files, weights_sha256
+from .source import DemoModel, LocalModel, license_in, locate, read_config
+from .weights import combined_sha256, stored_tensors, weight_files, weight_hashes
 
-SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model", "LICENSE*", "README.md")
-WEIGHTS = ("model*.safetensors",)
+_EVERY_SECONDS = 0.2
+Check = Callable[[Path, tuple[Part, ...]], None]
 
 
-def resolve(plan: ModelPlan, ctx: StepContext, require_usable: Callable[[Path], None]) -> BaseModel:
+def resolve(plan: ModelPlan, ctx: StepContext, require_usable: Check) -> BaseModel:
     """Fetch what is missing and describe the base model; UserError with one sentence if it cannot be used.
 
-    `require_usable` is given a folder with configuration and tokenizer, before any large file is fetched or read.
+    What it will cost is said, and whether the disks can hold it is asked, before anything large is fetched.
+    `require_usable` is given a folder with configuration and tokenizer (and, once they are here, weights), and the
+    parts of the model that may run code of its own.
     """
-    if plan.source == DEMO:
-        folder = demo.ensure_demo(ctx.cancel, lambda what: ctx.emit(note(_DEMO_NOTES[what])))
-        require_usable(folder)
-        return describe(plan.source, demo.PACKAGE, folder, demo.LICENSE, ctx)
-    local = Path(plan.source).expanduser()
-    if local.is_dir():
-        read_config(local)
-        require_usable(local)
-        return describe(str(local.resolve()), "local", local.resolve(), _license_in(local), ctx)
-    if local.is_absolute() or plan.source.startswith((".", "~")) or plan.source.count("/") != 1:
-        raise UserError(
-            "There is no model folder {folder}.",
-            "Choose an existing folder, a hub id such as owner/name, or demo.",
-            folder=plan.source,
+    found = locate(plan)
+    if isinstance(found, DemoModel):
+        return _demo(ctx, require_usable)
+    if isinstance(found, LocalModel):
+        return _local(plan, found, ctx, require_usable)
+    return _from_hub(plan, found, ctx, require_usable)
+
+
+def _demo(ctx: StepContext, require_usable: Check) -> BaseModel:
+    _announce(facts.demo_facts(ctx.run.plan(), ctx.run.path), ctx)
+    folder = demo.ensure_demo(ctx.cancel, lambda what: ctx.emit(note(_DEMO_NOTES[what])))
+    require_usable(folder, ())
+    return describe(DEMO, demo.PACKAGE, folder, demo.LICENSE, ctx)
+
+
+def _local(plan: ModelPlan, found: LocalModel, ctx: StepContext, require_usable: Check) -> BaseModel:
+    if found.commit:
+        ctx.emit(
+            warning(
+                "The hub does not answer; the complete copy of {model} on this machine is used, commit {commit}.",
+                model=plan.source,
+                commit=found.commit,
+            )
         )
-    ctx.emit(
-        note("Fetching {model} from the hub; files that are already here are not fetched again.", model=plan.source)
-    )
-    require_usable(_download(plan, SMALL_FILES))
-    ctx.cancel.check()
-    folder = _download(plan, (*SMALL_FILES, *WEIGHTS))
-    return describe(plan.source, folder.name, folder, _license_in(folder), ctx)
+    read_config(found.folder)
+    source = plan.source if found.commit else str(found.folder)
+    parts = own_code(found.folder)
+    require_consent(plan.remote_code_consent, source, found.commit or code_hash(found.folder), parts)
+    require_usable(found.folder, parts)
+    _announce(facts.folder_facts(ctx.run.plan(), ctx.run.path, found), ctx)
+    return describe(source, found.commit or "local", found.folder, license_in(found.folder), ctx, parts)
+
+
+def _from_hub(plan: ModelPlan, model: HubModel, ctx: StepContext, require_usable: Check) -> BaseModel:
+    told = facts.hub_facts(ctx.run.plan(), ctx.run.path, model)
+    ctx.emit(facts.announcement(told))
+    folder = fetch(model, model.small_files, ctx.cancel)
+    remember_revision(model)
+    parts = own_code(folder)
+    require_consent(plan.remote_code_consent, model.source, model.commit, parts)
+    if parts:
+        fetch(model, model.code_files, ctx.cancel)
+    require_usable(folder, parts)
+    facts.require_room(told)
+    weights = model.weight_files(folder / model.index.name if model.index else None)
+    if missing_bytes(model, weights):
+        fetch(model, weights, ctx.cancel, _progress(sum(file.n_bytes for file in weights), ctx, "download"))
+    expected = {file.name: file.sha256 for file in weights if file.sha256}
+    base = describe(model.source, model.commit, folder, model.license, ctx, parts, expected)
+    require_usable(folder, parts)
+    return base
 
 
 _DEMO_NOTES = {
@@ -57,13 +87,32 @@ _DEMO_NOTES = {
 }
 
 
-def describe(source: str, revision: str, folder: Path, license_name: str, ctx: StepContext) -> BaseModel:
-    """Read config and tensor table of a local folder and hash its weights."""
+def describe(
+    source: str,
+    revision: str,
+    folder: Path,
+    license_name: str,
+    ctx: StepContext,
+    parts: tuple[Part, ...] = (),
+    expected: Mapping[str, str] | None = None,
+) -> BaseModel:
+    """Read config and tensor table of a local folder and hash its weights.
+
+    `expected` are hashes by file name as the hub states them; a file that differs is removed, with a UserError.
+    """
     config = read_config(folder)
+    n_bytes = sum(file.stat().st_size for file in weight_files(folder))
+    hashes = weight_hashes(folder, ctx.cancel, _added(_progress(n_bytes, ctx, "hash")))
+    for name, sha256 in (expected or {}).items():
+        if hashes.get(name) != sha256:
+            forget(folder / name)
+            raise UserError(
+                "{name} of {source} is not the file that the hub describes; it was removed.",
+                "Run this step again to fetch it anew; if it stays so, something on the way changes files.",
+                name=name,
+                source=source,
+            )
     shapes = {tensor.name: tensor.shape for tensor in stored_tensors(folder)}
-    sha256 = weights_sha256(
-        folder, ctx.cancel, _byte_progress(sum(f.stat().st_size for f in weight_files(folder)), ctx)
-    )
     head = shapes.get("lm_head.weight") or shapes.get("model.embed_tokens.weight")
     if head is None:
         raise UserError(
@@ -75,73 +124,43 @@ def describe(source: str, revision: str, folder: Path, license_name: str, ctx: S
         source=source,
         revision=revision,
         folder=str(folder),
-        sha256=sha256,
+        sha256=combined_sha256(hashes),
         license=license_name,
         architecture=(config.get("architectures") or ["unknown"])[0],
         n_parameters=sum(math.prod(shape) for shape in shapes.values()),
         hidden_size=head[1],
         vocabulary_size=head[0],
         tied_embeddings="lm_head.weight" not in shapes,
+        files=hashes,
+        own_code=parts,
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder; UserError if it is missing or no JSON."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(
-            "There is no model in {folder}: config.json is missing.",
-            "Choose the folder that holds config.json and *.safetensors.",
-            folder=folder,
-        )
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise UserError(
-            "{path} is damaged: {problem}.", "Download the model again.", path=path, problem=error
-        ) from error
-    return config
+def _announce(told: facts.ModelFacts, ctx: StepContext) -> None:
+    ctx.emit(facts.announcement(told))
+    facts.require_room(told)
 
 
-def _download(plan: ModelPlan, patterns: tuple[str, ...]) -> Path:
-    try:
-        return Path(snapshot_download(plan.source, revision=plan.revision, allow_patterns=list(patterns)))
-    except GatedRepoError as error:
-        raise UserError(
-            "{model} is only for people who accepted its terms.",
-            "Accept them on the model's page and log in with your token, then run this step again.",
-            model=plan.source,
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError("The hub knows no model {model}.", "Check the spelling.", model=plan.source) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
-            raise  # the disk's fault, not the hub's
-        raise UserError(
-            "{model} could not be fetched: the hub did not answer.",
-            "Check the connection, or choose a local folder or the demo model.",
-            model=plan.source,
-        ) from error
+def _progress(total_bytes: int, ctx: StepContext, phase: str) -> Callable[[int], None]:
+    """A listener to the number of bytes done, which reports a few times a second and at the end."""
+    last = 0.0
 
-
-def _byte_progress(total_bytes: int, ctx: StepContext) -> Callable[[int], None]:
-    """A listener that adds up bytes and reports every 64 MiB."""
-    n_read = 0
-
-    def on_bytes(n_bytes: int) -> None:
-        nonlocal n_read
-        n_read += n_bytes
-        if n_read % (1 << 26) < n_bytes or n_read == total_bytes:
-            ctx.emit(Progress(n_read, total_bytes, "bytes", "hash"))
+    def on_bytes(n_done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _EVERY_SECONDS or n_done == total_bytes:
+            last = time.monotonic()
+            ctx.emit(Progress(n_done, total_bytes, "bytes", phase))
 
     return on_bytes
 
 
-def _license_in(folder: Path) -> str:
-    """The licence named in the model card's front matter, or unknown."""
-    card = folder / "README.md"
-    if card.is_file():
-        for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
-            if line.startswith("license:"):
-                return line.removeprefix("license:").strip()
-    return "unknown"
+def _added(on_bytes: Callable[[int], None]) -> Callable[[int], None]:
+    """A listener to single pieces that passes on their sum."""
+    n_done = 0
+
+    def on_piece(n_bytes: int) -> None:
+        nonlocal n_done
+        n_done += n_bytes
+        on_bytes(n_done)
+
+    return on_piece

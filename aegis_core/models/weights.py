@@ -48,7 +48,14 @@ def weights_sha256(folder: Path, cancel: CancelToken, on_bytes: Callable[[int], 
 
     `on_bytes` hears how many bytes were just read. UserError as for `weight_files`.
     """
-    return combined_sha256({file.name: _sha256(file, cancel, on_bytes) for file in weight_files(folder)})
+    return combined_sha256(weight_hashes(folder, cancel, on_bytes))
+
+
+def weight_hashes(
+    folder: Path, cancel: CancelToken, on_bytes: Callable[[int], None] = lambda n_bytes: None
+) -> dict[str, str]:
+    """The SHA-256 of every weight file by its name; otherwise as `weights_sha256`."""
+    return {file.name: _sha256(file, cancel, on_bytes) for file in weight_files(folder)}
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:
