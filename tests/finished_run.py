@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from aegis_core import plan as plans
 from aegis_core.chat.judge import judge
 from aegis_core.chat.questions import load_questions
+from aegis_core.evaluation.measurement import Measurement, save_measurement
+from aegis_core.evaluation.quality import quality_of, write_quality
 from aegis_core.events import Artifact, Event, StepStarted, Telemetry, encode
 from aegis_core.freshness import BY_ID, STEPS, disabled, input_digests, settings_of
 from aegis_core.plan import GOLDEN_RATIO, Plan
@@ -104,8 +106,17 @@ def good_answers() -> dict[str, str]:
     return {q.question: answers[q.id] for q in load_questions("en") if q.id in answers}
 
 
-def quality(loss: float) -> dict[str, float | int]:
-    return {"loss": loss, "perplexity": math.exp(loss), "n_tokens": 1234, "standard_error": 0.03}
+def _measure(folder: Path, losses: dict[str, float]) -> None:
+    """Stages with these mean losses over 1,234 tokens, and KL to the base at 100 of them."""
+    stages = {}
+    for stage, loss in losses.items():
+        noise = torch.randn(1234, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        own = torch.randn(1234, generator=torch.Generator().manual_seed(len(stage)), dtype=torch.float64) / 1e4
+        kl = torch.rand(100, generator=torch.Generator().manual_seed(1)) * (1e-6 if stage == "base" else 0.2)
+        measured = Measurement((loss + noise + own - (noise + own).mean()).float(), kl)
+        save_measurement(folder / "measured" / f"{stage}.safetensors", measured, {"tokens": "cd" * 32})
+        stages[stage] = quality_of(measured)
+    write_quality(folder / "quality.json", stages)
 
 
 def _write_check(run: RunDirectory) -> None:
@@ -175,7 +186,7 @@ def _write_train(run: RunDirectory, plan: Plan) -> None:
             row["held_out_loss"] = 3.3 - 0.35 * (i + 1) / plan.train.steps
         rows.append(row)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    write_json(folder / "quality.json", {"base": quality(3.3026)})
+    _measure(folder, {"base": 3.3026})
     summary = {
         "steps_planned": plan.train.steps, "steps_done": len(rows), "alpha_final": rows[-1]["alpha"],
         "rotation_angle": 0.0031, "orthogonality_error": 1.2e-7, "chance_loss": math.log(49152),
@@ -193,12 +204,13 @@ def _write_fuse(run: RunDirectory) -> None:
         "max_abs_logit_diff": 1e-3, "loss_difference": 1e-3, "top1_agreement": 0.99, "head_difference": 1e-4,
     }  # fmt: skip
     proof = {
-        "max_abs_logit_diff": 2.1e-5, "loss_difference": 3e-7, "top1_agreement": 1.0, "head_difference": 1.1e-6,
+        "max_abs_logit_diff": 2.1e-5, "loss_difference": 3e-7, "loss_difference_standard_error": 4e-6,
+        "top1_agreement": 1.0, "head_difference": 1.1e-6,
         "dtype": "float32", "computed_in": "float32", "n_tokens": 1234, "n_positions": 1280, "limits": limits,
         "passed": True, "folder": "fuse/model",
     }  # fmt: skip
     write_json(folder / "proof.json", proof)
-    write_json(folder / "quality.json", {"gated": quality(2.95), "fused": quality(2.9500003)})
+    _measure(folder, {"gated": 2.95, "fused": 2.9500003})
 
 
 def _write_export(run: RunDirectory) -> None:
@@ -214,7 +226,7 @@ def _write_export(run: RunDirectory) -> None:
             }
         )  # fmt: skip
     write_json(folder / "files.json", rows)
-    write_json(folder / "quality.json", {"f16": quality(2.9502), "q4_k_m": quality(3.01)})
+    _measure(folder, {"f16": 2.9502, "q4_k_m": 3.01})
 
 
 def _write_chat(run: RunDirectory, plan: Plan) -> None:

@@ -5,7 +5,6 @@ header; quality.json beside it sums up. After a kill a stage with these very has
 """
 
 import gc
-import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..plan import Plan
 from ..run_directory import sha256_of_file, sha256_of_json
 from ..soul.gate import Gate, load_soul
 from ..training.gated_model import GatedModel
-from .measurement import Measurement, load_measurement, save_measurement
+from .measurement import Measurement, load_measurement, save_measurement, tokens_sha256
 from .precision import checkpoint_dtype, computing_dtype
 from .quality import Quality, quality_of, read_quality, token_losses, write_quality
 from .reading import Decoder, LogitsOf, plain
@@ -199,15 +198,6 @@ def adapted_model(base: BaseModel, adapter: Path, soul: Path | None, dtype: torc
         shut = Gate(base.hidden_size, calibrate=True, alpha=0.0)
         return GatedModel(adapted, shut, shut=True).eval()
     return GatedModel(adapted, load_soul(soul).gate()).eval()
-
-
-def tokens_sha256(held_out: Packed) -> str:
-    """The hash of ids and labels: stages that have the same were measured on the same tokens."""
-    digest = hashlib.sha256()
-    for tensor in (held_out.input_ids, held_out.labels):
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.long().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def free_memory() -> None:

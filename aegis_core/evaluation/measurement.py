@@ -1,5 +1,6 @@
 """What was measured of one stage, token by token, and what follows from it: means, their errors, paired differences."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..data.packed import Packed
 from ..failures import UserError
 from ..run_directory import atomic
 
@@ -68,3 +70,12 @@ def load_measurement(path: Path) -> tuple[Measurement, dict[str, str]]:
             "{path} is damaged: {problem}.", "Delete that file and run the step again.", path=path, problem=error
         ) from error
     return Measurement(losses, tensors.get("divergences")), made_of
+
+
+def tokens_sha256(held_out: Packed) -> str:
+    """The hash of ids and labels: stages that have the same were measured on the same tokens."""
+    digest = hashlib.sha256()
+    for tensor in (held_out.input_ids, held_out.labels):
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.long().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ..cancel import CancelToken
 from ..data.packed import IGNORED, Packed
+
+if TYPE_CHECKING:  # reading a finished run's figures must not load transformers
+    from transformers import PreTrainedModel
 
 CHUNK_TOKENS = 256
 _GPU_BATCH_TOKENS = 4096  # one short sequence leaves a GPU idle; a CPU gains nothing from several
@@ -31,7 +33,7 @@ class Decoder(Protocol):
 class Plain:
     """A transformers causal LM as decoder and head."""
 
-    model: PreTrainedModel
+    model: "PreTrainedModel"
 
     @property
     def head(self) -> nn.Linear:
@@ -48,7 +50,7 @@ class Plain:
 
 
 @torch.no_grad()
-def plain(model: PreTrainedModel, probe: Tensor) -> Decoder | LogitsOf:
+def plain(model: "PreTrainedModel", probe: Tensor) -> Decoder | LogitsOf:
     """The model in two parts if these are all of it, its whole forward otherwise: some cap or scale their logits.
 
     Tried on the token ids `probe` (T,).

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..cancel import CancelToken
 from ..data.packed import Packed, load_packed
-from ..evaluation.chain import free_memory, tokens_sha256
-from ..evaluation.measurement import Measurement, paired
+from ..evaluation.chain import free_memory
+from ..evaluation.measurement import Measurement, paired, tokens_sha256
 from ..evaluation.precision import checkpoint_dtype, computing_dtype
 from ..evaluation.quality import Quality, quality_of, token_losses
 from ..evaluation.reference import Distance

@@ -113,7 +113,7 @@ def fusion_equal(evidence: Evidence) -> Finding:
     def measure() -> Finding:
         proof, quality = evidence.json("fuse", "proof.json"), evidence.json("fuse", "quality.json")
         loss = max(abs(proof["loss_difference"]), abs(quality["fused"]["loss"] - quality["gated"]["loss"]))
-        limit = LOGIT_LIMITS[proof["dtype"]]
+        limit, error = LOGIT_LIMITS[proof["dtype"]], proof.get("loss_difference_standard_error")
         claims = [
             (phrase("the loss differs by {value}", value=f"{loss:.3g}"), loss <= LOSS_LIMIT),
             (
@@ -133,7 +133,7 @@ def fusion_equal(evidence: Evidence) -> Finding:
         problems += _fused_file_problems(evidence)
         measured = phrase(
             "|Δloss| {loss}, top-1 {top1}, max |Δlogit| {logit} ({dtype}), head {head}",
-            loss=f"{loss:.2g}",
+            loss=f"{loss:.2g}" + ("" if error is None else f" ± {error:.1g}"),
             top1=f"{proof['top1_agreement']:.2%}",
             logit=f"{proof['max_abs_logit_diff']:.2g}",
             dtype=proof["dtype"],

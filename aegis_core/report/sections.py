@@ -9,7 +9,7 @@ from .document import Answer, Block, Cell, Document, Mark, Missing, Picture, Sec
 from .findings import Finding
 from .phrases import STEP_TITLES, Translate
 from .record import Record
-from .wording import count, decimals, number, size
+from .wording import count, number, size, with_error
 
 INDICATOR_TITLES = {
     "training_completed": "Training completed all its steps",
@@ -28,6 +28,7 @@ QUALITY_TITLES = {
     "q4_k_m_near_f16": "Q4_K_M near F16",
     "below_chance": "Gated model better than chance",
     "same_tokens": "Stages comparable",
+    "figures_follow": "Figures reckoned again",
 }
 
 BACKENDS = {"embedded": "the built-in llama.cpp", "ollama": "Ollama"}
@@ -87,22 +88,54 @@ def _quality(record: Record, t: Translate) -> Section:
     rows: list[tuple[Cell, ...]] = [
         (
             t(name),
-            decimals(q.get("loss")),
+            with_error(q.get("loss"), q.get("standard_error")),
+            _paired(q.get("against_base")),
+            _paired(q.get("against_previous")),
             number(q.get("perplexity")),
-            decimals(q.get("standard_error")),
-            str(q.get("n_tokens")),
+            "–" if name == "base" else with_error(q.get("kl"), q.get("kl_standard_error")),
+            count(q.get("n_tokens")),
         )
         for name, q in stages.items()
     ]
-    header = (t("stage"), t("loss, nats per token"), t("perplexity"), t("standard error"), t("tokens"))
+    header = (
+        t("stage"),
+        t("loss, nats per token"),
+        t("against the base"),
+        t("against the stage before"),
+        t("perplexity"),
+        t("KL to the base, nats"),
+        t("tokens"),
+    )
     blocks: list[Block] = [
         Text(t("Mean loss on text that was kept aside, the same tokens at every stage; smaller is better.")),
         Picture("quality", t("Held-out loss at every stage, with its standard error")),
     ]
-    blocks += [Table(header, tuple(rows), frozenset({1, 2, 3, 4}))] if rows else []
+    if rows:
+        blocks += [Table(header, tuple(rows), frozenset(range(1, len(header)))), Text(_explained(stages, t))]
     blocks += [Missing(t("{gap}: no quality of that step can be shown.", gap=t(what))) for what in record.gaps]
     blocks.append(_verdicts(record.quality_checks, QUALITY_TITLES, t))
     return Section(t("Quality from base to GGUF"), tuple(blocks))
+
+
+def _explained(stages: dict[str, dict[str, Any]], t: Translate) -> str:
+    """What the figures with ± are, and how far KL can be trusted."""
+    said = [
+        t(
+            "± is the standard error of a mean over tokens. Differences are paired, token by token, so their error is "
+            "smaller than that of the two losses."
+        )
+    ]
+    n_tokens = next((n for q in stages.values() if (n := q.get("kl_tokens"))), None)
+    if n_tokens:
+        said.append(t("KL(base ‖ stage) was taken at {n} of the tokens.", n=count(n_tokens)))
+    resolution = stages.get("base", {}).get("kl")
+    if resolution is not None:
+        said.append(t("Keeping the base's predictions in 16 bits moves it by {kl} nats.", kl=number(resolution)))
+    return " ".join(said)
+
+
+def _paired(pair: dict[str, Any] | None) -> str:
+    return with_error(pair["difference"], pair["standard_error"], sign=True) if pair else "–"
 
 
 def _training(row: dict[str, Any], t: Translate) -> Section:
@@ -163,8 +196,15 @@ def _fusion(row: dict[str, Any], t: Translate) -> Section:
         "top1_agreement": t("same first choice, share of tokens"),
         "head_difference": t("head and norm folded in float32, share of the logit range"),
     }
+    error = proof.get("loss_difference_standard_error")
+    errors = {"loss_difference": "" if error is None else f" ± {error:.2g}"}
     rows = [
-        (titles[name], number(proof.get(name)), f"{signs.get(name, '≤')} {number(limits.get(name))}") for name in titles
+        (
+            titles[name],
+            number(proof.get(name)) + errors.get(name, ""),
+            f"{signs.get(name, '≤')} {number(limits.get(name))}",
+        )
+        for name in titles
     ]
     facts = t("Checkpoint in {dtype}, both models computed in {computed}; {n} tokens.", dtype=proof.get("dtype"),
               computed=proof.get("computed_in"), n=count(proof.get("n_tokens")))  # fmt: skip

@@ -10,9 +10,12 @@ def number(value: Any) -> str:
     return f"{value:.5g}"
 
 
-def decimals(value: Any) -> str:
-    """Four decimals, so that losses can be compared down a column."""
-    return f"{value:.4f}" if isinstance(value, int | float) else "–"
+def with_error(value: Any, error: Any, *, sign: bool = False) -> str:
+    """Four decimals, so that losses can be compared down a column, and the standard error where there is one."""
+    if not isinstance(value, int | float):
+        return "–"
+    shown = f"{value:+.4f}" if sign else f"{value:.4f}"
+    return shown if not isinstance(error, int | float) else f"{shown} ± {error:.4f}"
 
 
 def count(value: Any) -> str:
