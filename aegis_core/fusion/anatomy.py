@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
 from ..failures import UserError
@@ -91,7 +92,7 @@ def _native_config(folder: Path) -> PreTrainedConfig:
     """The config with the defaults of transformers' own class, e.g. whether Gemma ties when nothing is said."""
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise _damaged_config(folder / "config.json") from error
     return config
 
