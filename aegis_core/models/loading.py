@@ -55,7 +55,7 @@ def wants_nf4(quantisation: str) -> bool:
     if quantisation == "nf4" and not installed:
         raise UserError(
             "Keeping the base model in 4 bits needs the package bitsandbytes, which is not installed.",
-            "Install it with: pip install aegis[cuda] — or set model.quantisation to none.",
+            "Install it (pip install bitsandbytes), or set model.quantisation to none.",
         )
     return installed
 
