@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tiny_families import FAMILIES, build
 
 from aegis_core.cancel import CancelToken
@@ -122,3 +123,39 @@ def test_what_was_fused_is_what_llama_cpp_computes(tmp_path: Path, family: str, 
     print(family, [c.measured for c in told.checks[-2:]])
     assert not [check for check in told.checks if not check.passed]
     assert "output.weight" in told.file.table  # tied or not: the gate is in a head of its own
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("family", ["phi3", "qwen2", "gemma3_text"])
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"use_dora": True, "use_rslora": True}, {"use_rslora": True}])
+def test_dora_and_rank_stabilised_scale_are_merged_as_peft_merges_them(tmp_path, family, dtype, lora) -> None:
+    base = build(family, tmp_path / "base", dtype=dtype)
+    ingredients = ingredients_for(tmp_path / "adapter", base, r=6, **lora)
+    merge(ingredients, tmp_path / "fused", CancelToken())
+    found = load_file(tmp_path / "fused" / "model.safetensors")
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    expected = PeftModel.from_pretrained(model, ingredients.adapter).merge_and_unload().state_dict()
+    untouched = load_file(base / "model.safetensors")
+    folded = {"lm_head.weight", "model.norm.weight"}
+    assert found.keys() - folded == expected.keys() - folded
+    for name in found.keys() - folded:
+        assert torch.equal(found[name], expected[name]), name
+        assert torch.equal(found[name], untouched[name]) is not name.endswith("proj.weight"), name
+
+
+def test_a_dora_adapter_without_its_lengths_or_with_other_ones_is_refused(tmp_path: Path) -> None:
+    ingredients = ingredients_for(tmp_path / "adapter", build("llama", tmp_path / "base"), use_dora=True)
+    path = ingredients.adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    length = "base_model.model.model.layers.0.mlp.up_proj.lora_magnitude_vector"
+    for change, sentence in (
+        ({length: tensors[length][1:].clone()}, "does not have the shape"),
+        ({length: tensors[length] * torch.nan}, "not finite"),
+    ):
+        save_file(tensors | change, path)
+        with pytest.raises(UserError, match=sentence):
+            merge(ingredients, tmp_path / "out", CancelToken())
+    del tensors[length]
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="no part of a plain LoRA"):
+        merge(ingredients, tmp_path / "out", CancelToken())

@@ -148,7 +148,7 @@ def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul,
 
         def turned(reader: Any) -> Iterator[Tensor]:
             weight = reader.get_tensor(tensor.name)
-            wide = _updated(weight, tensor, adapter) if tensor.name in adapter.names else weight
+            wide = adapter.updated(tensor.name, weight) if tensor.name in adapter.names else weight
             return iter([soul.fused_output(layer, wide).to(weight.dtype)])
 
         return Piece(spec, tensor, turned)
@@ -158,12 +158,8 @@ def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul,
 
 
 def _merged(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
-    """W + scale·B@A in float32 (or W's own float64), cast back once: what peft's merge computes."""
-    return _updated(weight, tensor, adapter).to(weight.dtype)
-
-
-def _updated(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
-    return weight + adapter.delta(tensor.name, tensor.shape)
+    """What peft's merge computes: wide, and cast back once."""
+    return adapter.updated(tensor.name, weight).to(weight.dtype)
 
 
 def _head_maker(head: StoredTensor, soul: Soul) -> Callable[[Any], Iterator[Tensor]]:

@@ -3,7 +3,6 @@
 Types, scores and spellings are those that llama.cpp's own converter writes.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ def read_sentence_piece(file: Path, definition: dict[str, Any], n_rows: int) -> 
 
     UserError if the file is none, holds other pieces than the tokenizer, or there are more tokens than rows.
     """
-    processor = _opened(file)
-    pieces = list(_pieces(processor))
+    pieces = _pieces(file)
     expected: dict[str, int] = definition["model"].get("vocab", {})
     added = {token["id"]: token for token in definition["added_tokens"]}
     for piece in pieces:
@@ -51,18 +49,17 @@ def prefixes_space(definition: dict[str, Any]) -> bool:
     )
 
 
-def _opened(file: Path) -> SentencePieceProcessor:
+def _pieces(file: Path) -> list[Token]:
     try:
-        return SentencePieceProcessor(model_proto=file.read_bytes())
-    except RuntimeError as error:
+        processor = SentencePieceProcessor(model_proto=file.read_bytes())
+        return [
+            Token(processor.id_to_piece(row), row, _kind(processor, row), processor.get_score(row))
+            for row in range(processor.get_piece_size())
+        ]
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise UserError(
             "{file} is not readable as a SentencePiece vocabulary.", "Download the model again.", file=file
         ) from error
-
-
-def _pieces(processor: SentencePieceProcessor) -> Iterator[Token]:
-    for row in range(processor.get_piece_size()):
-        yield Token(processor.id_to_piece(row), row, _kind(processor, row), processor.get_score(row))
 
 
 def _kind(processor: SentencePieceProcessor, row: int) -> gguf.TokenType:
