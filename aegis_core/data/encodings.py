@@ -14,7 +14,7 @@ LOOKED_AT_BYTES = 4 << 20
 _LONGEST_QUOTE = 16
 _MARKS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
 # Kana, full-width signs, Japanese punctuation, and the kanji in daily use with some hundred more.
-_JAPANESE = "ぁ-ヿ、。「」『』・ー！？（）々一-龠"
+_JAPANESE = "ぁ-ヿ、。「」『』・ー！？（）～①-⑳々一-龠"
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from ..plan import DataPlan
 from .files import Rows, Table
 
 # Formats that hold rows of text. Others (archives, pictures, pickles) are refused before a byte of them is fetched.
-_FORMATS = ("json", "csv", "parquet", "text", "arrow")
+_FORMATS = ("json", "csv", "parquet", "text", "arrow", "cache")
 _BATCH_ROWS = 1000
 _COMMIT_DIGITS = 40
+_PATIENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,26 @@ class HubDataset:
 
 
 def open_hub(plan: DataPlan) -> HubDataset:
-    """Look the dataset up; UserError says in a sentence what is missing: connection, access, name, subset or split."""
-    from datasets import disable_progress_bars, load_dataset_builder
+    """Look the dataset up; UserError says in a sentence what is missing: connection, access, name, subset or split.
+
+    Where the hub does not answer, a copy that an earlier run fetched serves as well.
+    """
+    from datasets import config, disable_progress_bars, load_dataset_builder
 
     disable_progress_bars()
-    with _explained(plan):
-        builder = load_dataset_builder(plan.source, plan.subset or None, revision=plan.revision)
-    commit = str(builder.hash or "")
-    if len(plan.revision) == _COMMIT_DIGITS and commit != plan.revision:
-        raise _offline(plan)  # the cache held another version
+    commit, unreachable = _commit(plan)
+    if unreachable:
+        config.HF_HUB_OFFLINE = True  # else it would try for minutes before it looks into its cache
+    try:
+        with _explained(plan):
+            builder = load_dataset_builder(plan.source, plan.subset or None, revision=commit or plan.revision)
+    except UserError:
+        if unreachable:
+            raise unreachable from None
+        raise
+    fetched = str(builder.hash or "")
+    if unreachable and len(plan.revision) == _COMMIT_DIGITS and fetched != plan.revision:
+        raise unreachable  # the copy is another version
     kind = type(builder).__module__.rpartition(".")[2]
     if kind not in _FORMATS:
         raise UserError(
@@ -65,17 +77,33 @@ def open_hub(plan: DataPlan) -> HubDataset:
             source=plan.source,
             kind=kind,
         )
-    splits = list(builder.config.data_files or builder.info.splits or ())
+    splits = [str(split) for split in builder.config.data_files or builder.info.splits or ()]
     if plan.split not in splits:
         raise UserError(
             "The dataset {source} has no split {split}; it has {splits}.",
             "Set data.split to one of them.",
-            changes={"data.split": str(splits[0])} if len(splits) == 1 else None,
+            changes={"data.split": splits[0]} if len(splits) == 1 else None,
             source=plan.source,
             split=plan.split,
-            splits=", ".join(map(str, splits)),
+            splits=", ".join(splits) or "–",
         )
-    return HubDataset(plan, builder, commit)
+    return HubDataset(plan, builder, commit or fetched)
+
+
+def _commit(plan: DataPlan) -> tuple[str, UserError | None]:
+    """The commit that the plan's revision means today; "" and the reason where the hub does not answer."""
+    from huggingface_hub import HfApi
+
+    from ..models.hub_errors import HUB_ERRORS, HubUnreachable
+
+    try:
+        info = HfApi().dataset_info(plan.source, revision=plan.revision, timeout=_PATIENCE_SECONDS)
+    except HUB_ERRORS as error:
+        sentence = _refusal(error, plan)
+        if isinstance(sentence, HubUnreachable):
+            return "", sentence
+        raise sentence from error
+    return str(info.sha), None
 
 
 def _batches(table: Any, columns: Sequence[str]) -> Rows:
@@ -87,49 +115,45 @@ def _batches(table: Any, columns: Sequence[str]) -> Rows:
             yield f"row {number}", dict(zip(batch, values, strict=True))
 
 
+def _refusal(error: Exception, plan: DataPlan) -> UserError:
+    from huggingface_hub.errors import GatedRepoError
+
+    from ..models.hub_errors import refusal
+
+    page = f"datasets/{plan.source}" if isinstance(error, GatedRepoError) else plan.source  # whose terms to accept
+    return refusal(error, page, plan.revision)
+
+
 @contextmanager
 def _explained(plan: DataPlan) -> Iterator[None]:
-    """Turn what the libraries raise into a sentence."""
-    import httpx
+    """Turn what the libraries raise about a dataset into a sentence."""
     from datasets.exceptions import DatasetsError
+
+    from ..models.hub_errors import HUB_ERRORS
 
     try:
         yield
-    except (DatasetsError, OSError, httpx.HTTPError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (DatasetsError, OSError, ValueError, RuntimeError, NotImplementedError, *HUB_ERRORS) as error:
         causes = list(_chain(error))
         for cause in causes:
+            if isinstance(cause, HUB_ERRORS):
+                raise _refusal(cause, plan) from error
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
                 raise cause from None  # the disk's fault, not the hub's
         raise _sentence(plan, causes) from error
 
 
 def _sentence(plan: DataPlan, causes: list[BaseException]) -> UserError:
-    import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import constants
 
     said = " ".join(map(str, causes))
-    if any(isinstance(cause, errors.GatedRepoError) for cause in causes) or "is a gated dataset" in said:
+    if "is a gated dataset" in said:
         return UserError(
-            "The dataset {source} is only for people who accepted its terms.",
-            "Accept them on the dataset's page and log in with your token, then run this step again.",
+            "{source} is only for people who accepted its licence on the hub.",
+            "Accept it on {page}, then set your token: run hf auth login once, or set HF_TOKEN.",
             source=plan.source,
+            page=f"{constants.ENDPOINT}/datasets/{plan.source}",
         )
-    if "Revision '" in said or any(isinstance(cause, errors.RevisionNotFoundError) for cause in causes):
-        return UserError(
-            "The dataset {source} has no version {revision}.",
-            "Set data.revision to main, or to a tag or commit that it has.",
-            changes={"data.revision": "main"},
-            source=plan.source,
-            revision=plan.revision,
-        )
-    if "doesn't exist on the Hub" in said or any(isinstance(c, errors.RepositoryNotFoundError) for c in causes):
-        return UserError(
-            "The hub knows no dataset {source}.",
-            "Check the spelling; a private one needs your token. A file on this machine needs its whole path.",
-            source=plan.source,
-        )
-    if any(isinstance(cause, ConnectionError | httpx.TransportError | errors.OfflineModeIsEnabled) for cause in causes):
-        return _offline(plan)
     if "scripts are no longer supported" in said:
         return UserError(
             "The dataset {source} comes as a program, which AEGIS never runs.",
@@ -148,14 +172,6 @@ def _sentence(plan: DataPlan, causes: list[BaseException]) -> UserError:
         "Check its page on the hub, or choose a file on this machine.",
         source=plan.source,
         problem=_first_words(str(causes[-1])) or type(causes[-1]).__name__,
-    )
-
-
-def _offline(plan: DataPlan) -> UserError:
-    return UserError(
-        "The dataset {source} could not be fetched: the hub did not answer.",
-        "Check the connection, or choose a file on this machine or the bundled questions (physics).",
-        source=plan.source,
     )
 
 
