@@ -27,9 +27,10 @@ SHOWN: dict[str, tuple[int | str, ...]] = {
     "Verdict": (0, 2, 3),
     "Check": (0, 2, 3),
     "Progress": (3, "phase"),
+    "Told": (1, "phase"),
 }
 # Arguments of these are read from names and f-strings too; the window's own tr() must get plain literals.
-LOOSE = ("UserError", "UsageError", "note", "warning", "CheckRow", "Verdict", "Check", "Progress")
+LOOSE = ("UserError", "UsageError", "note", "warning", "CheckRow", "Verdict", "Check", "Progress", "Told")
 
 
 def all_sentences() -> dict[str, str]:

@@ -9,6 +9,7 @@ import torch
 from ..chat.questions import load_questions
 from ..context import StepContext
 from ..data.packed import Packed, load_packed
+from ..evaluation.chain import Chain, free_memory
 from ..evaluation.quality import Quality, measure, read_quality, write_quality
 from ..events import Metric, Progress, note
 from ..models.identity import BaseModel, read_base
@@ -16,6 +17,7 @@ from ..models.loading import choose_dtype, load_model, load_tokenizer
 from ..plan import Plan
 from ..run_directory import atomic_folder, write_json
 from ..soul.schedule import critical_step, half_open_step
+from ..training.control import Material, adapter_of, run_controls
 from ..training.gated_model import GatedModel, gated_for_training
 from ..training.health import Health
 from ..training.metrics import read_metrics
@@ -43,7 +45,11 @@ def run(plan: Plan, ctx: StepContext) -> None:
     watch = Watch(plan, ctx, gated, held_out, health, ctx.folder, n_done, Told(interview=interview))
     train_to_the_end(gated, plan, data, ctx.cancel, ctx.folder, resume, watch)
     _save(ctx, gated, base)
+    run_controls(plan, ctx, gated, Material(data, held_out, quality.loss, chance))
     _summarise(plan, ctx, watch, chance, time.monotonic() - started)
+    del model, gated, watch
+    _measure_control(plan, ctx)
+    ctx.artifact(ctx.folder / "quality.json", evidence=True)
 
 
 def _base_quality(model: Any, held_out: Packed, ctx: StepContext) -> Quality:
@@ -59,6 +65,15 @@ def _base_quality(model: Any, held_out: Packed, ctx: StepContext) -> Quality:
         )
         write_quality(path, {"base": quality})
     return read_quality(path)["base"]
+
+
+def _measure_control(plan: Plan, ctx: StepContext) -> None:
+    """LoRA without gate as a stage of the quality chain, where that control was trained; no model may be in memory."""
+    if adapter := adapter_of("lora", ctx.folder):
+        free_memory()
+        chain = Chain.of(ctx, plan)
+        chain.adapted("lora", adapter)
+        ctx.artifact(chain.path("lora"), evidence=True)
 
 
 def _save(ctx: StepContext, gated: GatedModel, base: BaseModel) -> None:
@@ -96,7 +111,7 @@ def _summarise(plan: Plan, ctx: StepContext, watch: Watch, chance: float, second
         "torch_threads": torch.get_num_threads(),
     }
     write_json(ctx.folder / "summary.json", summary)
-    for name in ("metrics.jsonl", "quality.json", "summary.json"):
+    for name in ("metrics.jsonl", "summary.json"):
         ctx.artifact(ctx.folder / name, evidence=True)
 
 
