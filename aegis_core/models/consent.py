@@ -24,19 +24,18 @@ def own_code(folder: Path) -> tuple[Part, ...]:
     UserError if that code lies in yet another repository, which no consent to this one could cover.
     """
     config, parts = read_config(folder), list[tuple[Part, Any]]()
-    model_code = _entry(config, "AutoModelForCausalLM")
-    if model_code and not _native_model(config):
-        parts.append(("model", model_code))
+    if _entry(config, "AutoModelForCausalLM") and not _native_model(config):
+        parts.append(("model", [_entry(config, name) for name in ("AutoConfig", "AutoModelForCausalLM")]))
     tokenizer_code = _tokenizer_code(folder)
     if tokenizer_code:
         parts.append(("tokenizer", tokenizer_code))
-    for _, reference in parts:
-        if "--" in str(reference):
+    for _, references in parts:
+        if "--" in str(references):  # as in owner/name--module.Class
             raise UserError(
-                "The program code of the model in {folder} lies in another repository: {reference}.",
+                "Program code of the model in {folder} lies in another repository: {reference}.",
                 "Choose a model that transformers knows, such as Phi-3, Llama, Mistral, Qwen or Gemma.",
                 folder=folder,
-                reference=reference,
+                reference=references,
             )
     return tuple(part for part, _ in parts)
 
