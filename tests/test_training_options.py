@@ -102,7 +102,8 @@ def test_releasing_gives_the_base_model_back_as_it_was(pico_model: Path) -> None
 
 
 def short_training(run: RunDirectory, on_step: Callable[[Any, StepReport], None], **values: Any) -> None:
-    ritual(run, "prepare")
+    if run.done("prepare") is None:
+        ritual(run, "prepare")
     settings(run, **values)
     plan = run.plan()
     gated = gated_for_training(load_model(Path(plan.model.source), torch.float32), plan.lora, plan.soul, 0)

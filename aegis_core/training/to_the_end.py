@@ -8,6 +8,7 @@ from ..plan import Plan
 from ..soul.schedule import alpha_at
 from . import checkpoints
 from .gated_model import GatedModel
+from .processes import Job, call_helpers
 from .trainable import load_trainable
 from .trainer import fit
 from .watch import Watch
@@ -28,6 +29,7 @@ def train_to_the_end(
     """
     n_done = 0 if resume is None else checkpoints.step_of(resume)
     if resume is None or (n_done < plan.train.steps and not watch.enough()):
+        call_helpers(Job(plan, gated.shut, folder, resume))
         fit(gated, plan, data, cancel, watch.hooks(), folder, resume)
         return
     load_trainable(gated, resume)

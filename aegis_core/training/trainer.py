@@ -71,8 +71,9 @@ def fit(
     enable_checkpointing(gated, plan.train.gradient_checkpointing)
     trainer = _GatedTrainer(gated, plan, data, cancel, hooks, folder, keep)
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-    if trainer.state.global_step < plan.train.steps and not hooks.enough():
+    if trainer.state.global_step < plan.train.steps:
         cancel.check()
+    if trainer.state.global_step < plan.train.steps and not trainer.asked_to_end:
         raise UserError(
             "Training ended at step {step} of {steps} without being asked to.",
             "Run this step again; it continues from the last checkpoint.",
@@ -104,6 +105,7 @@ class _GatedTrainer(Trainer):
         self._adapter = [p for p in gated.model.parameters() if p.requires_grad]
         self._step_loss, self._step_tokens, self._norms, self._learning_rate = 0.0, 0, (0.0, 0.0), 0.0
         self._n_skipped = 0
+        self.asked_to_end = False
         self._step_started = time.monotonic()
         super().__init__(
             model=gated,
@@ -154,7 +156,8 @@ class _GatedTrainer(Trainer):
         loss = model(**inputs, num_items_in_batch=num_items_in_batch)["loss"]
         self._step_loss += loss.item()
         self._step_tokens += inputs["input_ids"].numel()
-        if not math.isfinite(self._step_loss):
+        # among several processes the shared gradient tells it to all of them at once
+        if self.n_processes == 1 and not math.isfinite(self._step_loss):
             raise self._not_finite("loss")
         return loss * self.n_processes  # gradients are averaged over processes, the loss is a share of one sum
 
@@ -270,6 +273,7 @@ class _Schedule(TrainerCallback):
         self._hooks.after_step(self._trainer.take_report(alpha))
         self._cancel.wait_while_paused()
         stop = self._trainer.anywhere(self._cancel.cancelled or self._hooks.enough())
+        self._trainer.asked_to_end = stop
         control.should_training_stop |= stop
         due = (
             state.global_step % self._plan.train.checkpoint_steps == 0

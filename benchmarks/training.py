@@ -1,0 +1,183 @@
+"""Training step, gated, against plain peft + transformers Trainer: time and peak memory, both sides in turn.
+
+    python benchmarks/training.py [--dtype float32|bfloat16] [--batch 2] [--length 512] [--steps 5] [--rounds 3]
+
+Every measurement is a process of its own, so that its peak memory is its own. Both sides train the same LoRA on the
+embedded demo model (V = 49152) with the same tokens, optimiser and number format; ours has the gate and rotation in
+the forward pass besides. Memory is the highest resident set of the process; "over the model" leaves out what the
+process held after loading the model. Prints a table; nothing is asserted.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+SIDES = ("peft + Trainer", "AEGIS")
+
+
+def main() -> None:
+    options = _options()
+    if options.side:
+        print(json.dumps(_measure(options)))
+        return
+    rows: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for number in range(options.rounds):
+        for side in SIDES if number % 2 == 0 else reversed(SIDES):
+            rows[side].append(_in_a_process(options, side))
+    print(f"SmolLM2-135M-Instruct, LoRA r 16, {options.dtype}, batch {options.batch} x {options.length} tokens,")
+    print(
+        f"{options.rounds} rounds of {options.steps} steps each, median of rounds; checkpointing {options.checkpointing}"
+    )
+    print()
+    print(f"{'':28}{SIDES[0]:>16}{SIDES[1]:>12}{'ratio':>8}")
+    for name, unit, scale in (
+        ("seconds per step", "s", 1.0),
+        ("peak memory", "MB", 1e6),
+        ("peak memory over the model", "MB", 1e6),
+    ):
+        theirs, ours = (statistics.median(row[name] for row in rows[side]) / scale for side in SIDES)
+        print(f"{name:28}{theirs:>13.2f} {unit:2}{ours:>9.2f} {unit:2}{ours / theirs:>8.3f}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--checkpointing", choices=("on", "off"), default="off")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _in_a_process(options: argparse.Namespace, side: str) -> dict[str, float]:
+    named = {name: str(value) for name, value in vars(options).items() if name not in ("side", "rounds")}
+    command = [sys.executable, __file__, "--side", side]
+    for name, value in named.items():
+        command += [f"--{name}", value]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    measured: dict[str, float] = json.loads(finished.stdout.strip().splitlines()[-1])
+    return measured
+
+
+def _measure(options: argparse.Namespace) -> dict[str, float]:
+    import psutil
+    import torch
+
+    from aegis_core.cancel import CancelToken
+    from aegis_core.data.packed import Packed
+    from aegis_core.models.demo import ensure_demo
+    from aegis_core.models.loading import DTYPES, load_model
+
+    folder = ensure_demo(CancelToken(), lambda what: None)
+    model = load_model(folder, DTYPES[options.dtype])
+    ids = torch.randint(1000, 40000, (8 * options.batch, options.length), generator=torch.Generator().manual_seed(0))
+    seconds: list[float] = []
+    with _PeakMemory(psutil.Process()) as memory, tempfile.TemporaryDirectory() as scratch:
+        train = _ours if options.side == "AEGIS" else _theirs
+        train(model, Packed(ids, ids.clone()), options, Path(scratch), seconds)
+    return {
+        "seconds per step": statistics.median(seconds[1:]),
+        "peak memory": float(memory.peak),
+        "peak memory over the model": float(memory.peak - memory.start),
+    }
+
+
+class _PeakMemory:
+    """Samples the resident set every few milliseconds."""
+
+    def __init__(self, process: Any) -> None:
+        self._process, self._running = process, True
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> "_PeakMemory":
+        self.start = self.peak = self._process.memory_info().rss
+        self._thread.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._running = False
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while self._running:
+            self.peak = max(self.peak, self._process.memory_info().rss)
+            time.sleep(0.005)
+
+
+def _ours(model: Any, data: Any, options: argparse.Namespace, folder: Path, seconds: list[float]) -> None:
+    from aegis_core.cancel import CancelToken
+    from aegis_core.plan import Plan, changed
+    from aegis_core.training.gated_model import gated_for_training
+    from aegis_core.training.trainer import Hooks, fit
+
+    settings = {
+        "train.steps": options.steps,
+        "train.batch_size": options.batch,
+        "train.optimizer": "adamw",
+        "train.gradient_checkpointing": options.checkpointing,
+        "soul.alpha_start": 0.0,
+    }
+    plan = changed(Plan(), settings)
+    gated = gated_for_training(model, plan.lora, plan.soul, plan.train.seed)
+    hooks = Hooks(after_step=lambda report: seconds.append(report.seconds))
+    fit(gated, plan, data, CancelToken(), hooks, folder, keep=False)
+
+
+def _theirs(model: Any, data: Any, options: argparse.Namespace, folder: Path, seconds: list[float]) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from aegis_core.plan import Plan
+
+    plan = Plan()
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.started = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seconds.append(time.monotonic() - self.started)
+
+    lora = LoraConfig(
+        r=plan.lora.rank,
+        lora_alpha=plan.lora.alpha,
+        lora_dropout=plan.lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch,
+        learning_rate=plan.train.learning_rate,
+        warmup_steps=plan.train.warmup_steps,
+        lr_scheduler_type="cosine",
+        optim="adamw_torch",
+        bf16=options.dtype == "bfloat16",
+        gradient_checkpointing=options.checkpointing == "on",
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=True,
+        seed=plan.train.seed,
+    )
+    rows = [{"input_ids": ids, "labels": labels} for ids, labels in zip(data.input_ids, data.labels, strict=True)]
+    Trainer(model=get_peft_model(model, lora), args=arguments, train_dataset=rows, callbacks=[Clock()]).train()
+
+
+if __name__ == "__main__":
+    main()
