@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 from .families import MappedTensor
 
 _FALLBACK = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+_VALUES = ("attn_v.weight", "attn_qkv.weight")  # fused projections hold the values too
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
@@ -64,13 +65,11 @@ def _wanted(recipe: Recipe, tensor: MappedTensor, config: PretrainedConfig, tied
     layer = _LAYER.match(tensor.name)
     if tensor.name == "output.weight" or (tied and tensor.name == "token_embd.weight"):
         return Type.Q6_K
-    if layer and tensor.name.endswith(("attn_v.weight", "ffn_down.weight")):
+    if layer and tensor.name.endswith((*_VALUES, "ffn_down.weight")):
         if _uses_more_bits(int(layer[1]), n_layers):
             return Type.Q6_K
-        if tensor.name.endswith("attn_v.weight") and _is_70b(config):
+        if tensor.name.endswith(_VALUES) and _is_70b(config):
             return Type.Q5_K
-    if tensor.name.endswith("attn_qkv.weight"):
-        return Type.Q5_K
     return recipe.default
 
 
