@@ -2,18 +2,27 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from aegis_core.cancel import CancelToken
 from aegis_core.data.packed import IGNORED, Packed
 from aegis_core.events import Event, Log, Metric, Progress, StepFailed, StepFinished
 from aegis_core.pipeline import BY_ID, State, run_steps, states
 from aegis_core.plan import Plan, changed
+from aegis_core.report import markdown
+from aegis_core.report.controls import read_curves
+from aegis_core.report.evidence import Evidence
+from aegis_core.report.facts import metrics
+from aegis_core.report.figures import draw
+from aegis_core.report.phrases import translator
+from aegis_core.report.record import gather
+from aegis_core.report.sections import compose
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.training.arms import MAIN, Arm, plan_of, wanted
 from aegis_core.training.comparison import TIE_NATS, pair
@@ -107,6 +116,30 @@ def test_lora_without_gate_becomes_a_stage_of_the_quality_chain(train: Path) -> 
     assert stages["lora"]["loss"] == pytest.approx(
         read_json(train / "control.json")["arms"]["lora-0"]["loss"], abs=1e-4
     )
+
+
+def test_the_run_log_says_what_the_controls_found(compared_once: RunDirectory, train: Path) -> None:
+    record = gather(compared_once, compared_once.plan())
+    found = read_json(train / "control.json")
+    assert record.row["control"] == found  # reckoned anew from the arms' files
+    page = markdown.render(compose(record, translator("en")), {})
+    difference = found["paired"]["gated_minus_lora"]["nats"]
+    assert "The rotation behind its gate" in page and f"{difference:+.4f} ±" in page
+    assert "transition was not measured: it needs at least 40 steps" in page
+    assert "LoRA のみ" in markdown.render(compose(record, translator("ja")), {})
+    evidence = Evidence(compared_once)
+    assert "controls" in draw(record.row, metrics(evidence), [], "en", read_curves(evidence))
+
+
+def test_a_doctored_arm_is_not_compared(compared_once: RunDirectory, train: Path, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "copy")
+    shutil.copytree(compared_once.path, run.path)
+    losses = run.path / "train" / "control" / "lora-0" / "held_out.safetensors"
+    save_file({"losses": load_file(losses)["losses"] + 1}, losses)
+    record = gather(run, run.plan())
+    assert record.row["control"] is None
+    page = markdown.render(compose(record, translator("en")), {})
+    assert "the comparison cannot be shown" in page
 
 
 def test_finished_arms_leave_evidence_and_no_checkpoints(compared_once: RunDirectory, train: Path) -> None:

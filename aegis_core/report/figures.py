@@ -1,7 +1,7 @@
 """The figures of the run log as SVG, drawn without a display and without anybody's matplotlib settings."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,14 +12,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .control_figure import paint_controls
+from .curves import ALPHA, CONTROL, FAINT, HELD_OUT, INK, LOSS, MEMORY, Rows, phase_bands, smoothed, thin
 from .phrases import STEP_TITLES, Translate, translator
 
 JAPANESE_FONTS = (
     *("Yu Gothic", "Yu Gothic UI", "Meiryo", "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans"),
     *("IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "MS Gothic", "Noto Serif CJK JP"),
 )
-LOSS, CONTROL, HELD_OUT, MEMORY, ALPHA = "#2b6cb0", "#8a8f98", "#7b4fb5", "#1f8a84", "#a8811b"
-INK, FAINT, PHASE_SHADES = "#2a2d33", "#d9dce1", {"latent": "#f4f5f7", "critical": "#fbf1d8", "settled": "#eaf3ef"}
 STYLE: Any = {
     "svg.fonttype": "path",  # glyphs travel with the picture: no font is needed where it is looked at
     "svg.hashsalt": "aegis",
@@ -38,17 +38,21 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
 }
-MOST_POINTS = 2000
-Rows = list[dict[str, Any]]
 
 
-def draw(row: dict[str, Any], metrics: Rows, readings: Rows, language: str) -> dict[str, str]:
-    """Name -> SVG text for every figure there is data for; Latin labels where no Japanese font is installed."""
+def draw(
+    row: dict[str, Any], metrics: Rows, readings: Rows, language: str, arms: Mapping[Any, Rows] | None = None
+) -> dict[str, str]:
+    """Name -> SVG text for every figure there is data for; Latin labels where no Japanese font is installed.
+
+    `arms` are the rows of the gated run and its controls by kind.
+    """
     font = _japanese_font() if language == "ja" else None
     t = translator("en" if language == "ja" and font is None else language)
     wanted: dict[str, Callable[[Figure], bool]] = {
         "loss": lambda figure: _loss(figure, row, metrics, t),
         "alpha": lambda figure: _alpha(figure, row, metrics, t),
+        "controls": lambda figure: paint_controls(figure, row, arms or {}, t),
         "quality": lambda figure: _quality(figure, row, t),
         "memory": lambda figure: _memory(figure, readings, t),
         "search": lambda figure: _study(figure, row["studies"]["search"], t, min),
@@ -56,16 +60,6 @@ def draw(row: dict[str, Any], metrics: Rows, readings: Rows, language: str) -> d
     }
     with _own_style(font):
         return {name: svg for name, paint in wanted.items() if (svg := _svg(paint))}
-
-
-def smoothed(values: list[float], n_smooth: int) -> list[float]:
-    """Exponential mean over about `n_smooth` values, unbiased from the first one on."""
-    weight, total, out = 0.0, 0.0, []
-    keep = 1 - 1 / max(n_smooth, 1)
-    for value in values:
-        weight, total = keep * weight + 1, keep * total + value
-        out.append(total / weight)
-    return out
 
 
 @contextmanager
@@ -102,15 +96,15 @@ def _loss(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> b
     axes = _above_a_gap(figure, chance, max(losses), t) if chance else figure.add_subplot()
     axes.margins(y=0.14)
     n_smooth = max(len(losses) // 20, 3)
-    axes.plot(*_thin(steps, losses), color=LOSS, alpha=0.3, linewidth=0.9, label=t("loss"))
-    axes.plot(*_thin(steps, smoothed(losses, n_smooth)), color=LOSS, label=t("smoothed over {n} steps", n=n_smooth))
+    axes.plot(*thin(steps, losses), color=LOSS, alpha=0.3, linewidth=0.9, label=t("loss"))
+    axes.plot(*thin(steps, smoothed(losses, n_smooth)), color=LOSS, label=t("smoothed over {n} steps", n=n_smooth))
     held_out = [(r["step"], r["held_out_loss"]) for r in metrics if r.get("held_out_loss") is not None]
     if held_out:
         axes.plot(*zip(*held_out, strict=True), "o", color=HELD_OUT, markersize=5, label=t("held-out loss"))
     if base := row["quality"].get("base"):
         axes.axhline(base["loss"], color=HELD_OUT, linestyle="--", linewidth=1, label=t("base model, held out"))
     axes.set(xlabel=t("step"), ylabel=t("nats per token"))
-    _phase_bands(axes, row, t)
+    phase_bands(axes, row, t)
     axes.legend(loc="upper right", ncols=2)
     figure.axes[0].set_title(t("Loss"))
     return True
@@ -141,7 +135,7 @@ def _alpha(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> 
     axes = figure.add_subplot()
     axes.margins(y=0.14)
     steps = [r["step"] for r in metrics]
-    axes.plot(*_thin(steps, [r["alpha"] for r in metrics]), color=ALPHA, linewidth=2, label="α")
+    axes.plot(*thin(steps, [r["alpha"] for r in metrics]), color=ALPHA, linewidth=2, label="α")
     by_step = {r["step"]: r["alpha"] for r in metrics}
     points = row["training"]["schedule"]
     marks = ((points["critical_step"], "D", t("critical point")), (points["half_open_step"], "s", t("gate half open")))
@@ -149,10 +143,10 @@ def _alpha(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> 
         if step in by_step:
             axes.plot([step], [by_step[step]], marker, color=ALPHA, markeredgecolor="white", markersize=8, label=label)
     axes.set(title=t("Alpha and gate"), xlabel=t("step"), ylabel="α")
-    _phase_bands(axes, row, t)
+    phase_bands(axes, row, t)
     gate = axes.twinx()
     gate.spines["right"].set_visible(True)
-    gate.plot(*_thin(steps, [r.get("gate", float("nan")) for r in metrics]), color=CONTROL, label=t("gate, σ(α)"))
+    gate.plot(*thin(steps, [r.get("gate", float("nan")) for r in metrics]), color=CONTROL, label=t("gate, σ(α)"))
     gate.set(ylabel=t("gate, σ(α)"), ylim=(0, 1))
     lines = [*axes.get_legend_handles_labels()[0], *gate.get_legend_handles_labels()[0]]
     axes.legend(lines, [str(line.get_label()) for line in lines], loc="upper left")
@@ -189,7 +183,7 @@ def _memory(figure: Figure, readings: Rows, t: Translate) -> bool:
     for name, (colour, label) in curves.items():
         if drawn[name]:
             times, values = [by_time[r["at"]] for r in drawn[name]], [r[name] / 1e9 for r in drawn[name]]
-            axes.plot(*_thin(times, values), color=colour, label=label)
+            axes.plot(*thin(times, values), color=colour, label=label)
     stage = ""
     for reading in readings:
         if reading["stage"] != stage:
@@ -227,31 +221,6 @@ def _study(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
     return True
-
-
-def _phase_bands(axes: Axes, row: dict[str, Any], t: Translate) -> None:
-    for band in row["training"]["phases"]:
-        first, last = band["first_step"] - 0.5, band["last_step"] + 0.5
-        axes.axvspan(first, last, color=PHASE_SHADES[band["phase"]], linewidth=0, zorder=0)
-        axes.annotate(
-            t(band["phase"]),
-            ((first + last) / 2, 0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=CONTROL,
-        )
-    bands = row["training"]["phases"]
-    if bands:
-        axes.set_xlim(bands[0]["first_step"] - 0.5, bands[-1]["last_step"] + 0.5)
-
-
-def _thin(x: list[Any], y: list[Any]) -> tuple[list[Any], list[Any]]:
-    """At most about MOST_POINTS points, evenly chosen: long runs stay small files."""
-    step = -(-len(x) // MOST_POINTS) or 1
-    return x[::step], y[::step]
 
 
 def _busy_minutes(times: list[float]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 from ..plan import Plan
 from ..run_directory import RunDirectory
 from . import facts
+from .controls import read_controls
 from .evidence import Evidence, Gap
 from .findings import Finding
 from .indicators import indicators, judged_again
@@ -26,6 +27,7 @@ class Record:
     indicators: dict[str, Finding]
     quality_checks: dict[str, Finding]
     gaps: tuple[Phrase, ...]
+    control_problems: tuple[Phrase, ...] = ()
 
 
 def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lambda: None) -> Record:
@@ -33,6 +35,7 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
     evidence = Evidence(run)
     found = indicators(run, before_hash)
     stages, gaps = read_stages(evidence)
+    controls, control_problems = read_controls(evidence)
     environment = facts.environment(evidence)
     summary = facts.optional_json(evidence, "train", "summary.json", dict)
     chance = summary.get("chance_loss") if summary else None
@@ -61,6 +64,7 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
             "schedule": facts.schedule_points(plan),
             "phases": facts.phase_table(plan, metrics),
         },
+        "control": controls,
         "base": facts.optional_json(evidence, "prepare", "base.json", dict),
         "data": facts.optional_json(evidence, "prepare", "data.json", dict),
         "studies": facts.studies(evidence, plan),
@@ -75,7 +79,7 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
         "commands": facts.commands(plan),
         "gaps": facts.gaps(run, plan),
     }
-    return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps))
+    return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps), tuple(control_problems))
 
 
 def _transcript(evidence: Evidence) -> tuple[list[dict[str, Any]], list[Phrase]]:

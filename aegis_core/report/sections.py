@@ -5,6 +5,7 @@ from typing import Any
 
 from ..freshness import State
 from . import background
+from .controls import controls_section
 from .document import Answer, Block, Cell, Document, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
 from .findings import Finding
 from .phrases import STEP_TITLES, Translate
@@ -41,6 +42,7 @@ def compose(record: Record, t: Translate) -> Document:
         _indicators(record, t),
         _quality(record, t),
         _training(row, t),
+        controls_section(row["control"], record.control_problems, t),
         _fusion(row, t),
         _export(row, t),
         _chat(row, t),
@@ -168,17 +170,13 @@ def _training(row: dict[str, Any], t: Translate) -> Section:
         )
         for phase in training["phases"]
     ]
-    transition = t(
-        "Phases are those of the alpha schedule. Whether the loss itself shows a transition was not measured: "
-        "that needs control runs without the gate."
-    )
     return Section(
         t(STEP_TITLES["train"]),
         (
             Picture("loss", t("Loss over the steps, with the base model's loss and chance")),
             Picture("alpha", t("Alpha and gate over the steps, with critical point and half-open gate")),
             Table(header, tuple(phases), frozenset({3})),
-            Text(transition),
+            Text(t("Phases are those of the alpha schedule; they say nothing about the loss.")),
             facts_table(facts, t),
         ),
     )

@@ -80,7 +80,7 @@ class Transition:
 
     def row(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return asdict(self) | {"pairs": {kind: [asdict(change) for change in self.pairs[kind]] for kind in self.pairs}}
 
 
 def critical_value(n_steps: int) -> float:

@@ -4,6 +4,7 @@ from ..context import StepContext
 from ..events import Progress, Verdict, note
 from ..plan import Plan
 from ..report import html, markdown
+from ..report.controls import read_curves
 from ..report.evidence import Evidence
 from ..report.facts import metrics, telemetry
 from ..report.figures import draw
@@ -24,7 +25,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
     ctx.cancel.check()
     ctx.emit(Progress(1, N_PARTS, "parts", "drawing"))
     evidence, language = Evidence(ctx.run), plan.report.language
-    figures = draw(record.row, metrics(evidence), telemetry(evidence), language)
+    figures = draw(record.row, metrics(evidence), telemetry(evidence), language, read_curves(evidence))
     links = {}
     for name, svg in figures.items():
         path = ctx.folder / f"{name}.svg"
