@@ -116,5 +116,7 @@ def check_tokens(server: LlamaServer, tokenizer: PreTrainedTokenizerBase) -> Che
         "llama.cpp: tokens of hard texts",
         not wrong,
         f"{len(texts) - len(wrong)} of {len(texts)} equal" + (f", not {wrong[0]!r}" if wrong else ""),
-        "all equal to the model's own tokenizer" + (" where accents are composed (NFC)" if composes else ""),
+        "all equal to the model's own tokenizer, accents composed (NFC)"
+        if composes
+        else "all equal to the model's own tokenizer",
     )
