@@ -13,12 +13,9 @@ from ..failures import UserError
 from ..plan import DataPlan
 from .columns import Row
 from .encodings import open_text
+from .place import KINDS
 
 Rows = Iterator[tuple[str, Row]]
-KINDS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "txt",
-    ".parquet": "parquet",
-}  # fmt: skip
 LOOKED_AT_ROWS = 100
 _LONGEST_CELL = 2**31 - 1  # what a C long holds everywhere
 _PARQUET_ROWS = 512

@@ -9,8 +9,9 @@ from ..failures import UserError
 from ..plan import PHYSICS, DataPlan
 from ..resources import RESOURCES
 from .columns import Columns, find_columns
-from .files import KINDS, Table, local_tables
+from .files import Table, local_tables
 from .hub import open_hub
+from .place import on_the_hub
 from .samples import Sample
 
 PREVIEWED_ROWS = 100
@@ -107,13 +108,13 @@ def _local(plan: DataPlan) -> tuple[Table, ...] | None:
             for language in languages
             for table in local_tables(RESOURCES / "physics" / f"{language}.jsonl", bundled)
         )
+    if on_the_hub(plan.source):
+        return None
     path = Path(plan.source).expanduser()
-    if path.exists():
-        return local_tables(path, plan)
-    if path.suffix.lower() in KINDS or path.is_absolute() or plan.source.startswith(".") or plan.source.count("/") > 1:
+    if not path.exists():
         raise UserError(
             "There is no dataset file {path}.",
             "Choose an existing jsonl, json, csv, tsv, txt or parquet file, or a folder of such files.",
             path=path,
         )
-    return None
+    return local_tables(path, plan)
