@@ -1,9 +1,14 @@
 """Errors a user can act on, and the translation of foreign ones into such sentences."""
 
 import errno
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+# The two ways in which a step runs out of memory: it is told so, or the system ends it.
+OUT_OF_MEMORY = "The memory was not enough for this step."
+KILLED = "The system ended the engine (signal 9, exit code {exit_code}), usually because the memory ran out."
 
 
 class UserError(Exception):
@@ -55,6 +60,15 @@ def explain(error: BaseException) -> Failure:
     )
 
 
+def killed(exit_code: int) -> UserError:
+    """Why a process was ended from outside (POSIX), as far as that can be known."""
+    return UserError(
+        KILLED,
+        "Choose a smaller batch or a shorter sequence length, close other programs, and run the step again.",
+        exit_code=exit_code,
+    )
+
+
 def _foreign(error: BaseException) -> UserError:
     if _is_disk_full(error):
         advice = "Free some space or choose another drive, then run this step again; earlier results are untouched."
@@ -68,10 +82,7 @@ def _foreign(error: BaseException) -> UserError:
             path=error.filename or "A file",
         )
     if _is_out_of_memory(error):
-        return UserError(
-            "The memory was not enough for this step.",
-            "Choose a shorter sequence length or a smaller batch with more accumulation, and close other programs.",
-        )
+        return _too_little_memory(error)
     return UserError(
         "Something unexpected happened: {kind}: {text}",
         "The full trace is in events.jsonl of this run; run the step again, and report it if it stays.",
@@ -92,4 +103,31 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """torch's own class cannot be imported here; on the processor it raises a plain RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    signs = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def _too_little_memory(error: BaseException) -> UserError:
+    """What torch says of a fragmented card is passed on where it is the cause: enough is reserved, but in pieces."""
+    if _is_fragmented(str(error)):
+        return UserError(
+            OUT_OF_MEMORY,
+            "Choose a shorter sequence length or a smaller batch with more accumulation; the memory is also in pieces, "
+            "which the environment variable {variable} helps against on Linux.",
+            variable="PYTORCH_ALLOC_CONF=expandable_segments:True",
+        )
+    return UserError(
+        OUT_OF_MEMORY,
+        "Choose a shorter sequence length or a smaller batch with more accumulation, and close other programs.",
+    )
+
+
+def _is_fragmented(message: str) -> bool:
+    """Whether torch had more set aside unused than it was asked for, by its own words, and could not use it."""
+    wanted = re.search(r"Tried to allocate ([\d.]+) ([KMG]iB)", message)
+    unused = re.search(r"([\d.]+) ([KMG]iB) is reserved by PyTorch but unallocated", message)
+    return bool(wanted and unused) and _bytes_in(unused) >= _bytes_in(wanted)
+
+
+def _bytes_in(found: "re.Match[str] | None") -> float:
+    return 0.0 if found is None else float(found[1]) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[found[2]]
