@@ -57,12 +57,16 @@ class Sample(Event):
 
 @dataclass(frozen=True)
 class Telemetry(Event):
-    """Readings of the machine; what cannot be read is None, never a guess."""
+    """Readings of the machine; what cannot be read is None, never a guess.
+
+    `vram_shared_bytes` is what this run's processes hold in Windows' shared graphics memory, which is RAM.
+    """
 
     gpu_name: str | None = None
     vram_used_bytes: int | None = None
     vram_total_bytes: int | None = None
     vram_own_bytes: int | None = None
+    vram_shared_bytes: int | None = None
     gpu_percent: float | None = None
     gpu_celsius: float | None = None
     gpu_watts: float | None = None

@@ -13,6 +13,9 @@ import psutil
 import pynvml
 
 from .events import Telemetry
+from .windows_gpu import gpu_memory
+
+SPILT_BYTES = 300_000_000  # shared graphics memory above this means that the card is full; some is always in use
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Gpu:
     percent: float | None
     celsius: float | None
     watts: float | None
+    vram_shared_bytes: int | None = None
 
 
 def gpu(own_pids: frozenset[int] = frozenset()) -> Gpu | None:
@@ -43,13 +47,15 @@ def gpu(own_pids: frozenset[int] = frozenset()) -> Gpu | None:
     use = _try(pynvml.nvmlDeviceGetUtilizationRates, handle)
     milliwatts = _try(pynvml.nvmlDeviceGetPowerUsage, handle)
     version = _try(pynvml.nvmlSystemGetCudaDriverVersion)
+    own, windows = _own_vram(handle, own_pids), gpu_memory(own_pids)
     return Gpu(
         name=name,
         driver=_try(pynvml.nvmlSystemGetDriverVersion),
         cuda=None if version is None else f"{version // 1000}.{version % 1000 // 10}",
         vram_total_bytes=None if memory is None else int(memory.total),
         vram_used_bytes=None if memory is None else int(memory.used),
-        vram_own_bytes=_own_vram(handle, own_pids),
+        vram_own_bytes=windows.dedicated if own is None and windows else own,
+        vram_shared_bytes=windows.shared if windows else None,
         percent=None if use is None else float(use.gpu),
         celsius=_try(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
         watts=None if milliwatts is None else milliwatts / 1000,
@@ -92,6 +98,7 @@ def reading(disk: Path | None = None, pid: int | None = None) -> Telemetry:
         vram_used_bytes=card.vram_used_bytes if card else None,
         vram_total_bytes=card.vram_total_bytes if card else None,
         vram_own_bytes=card.vram_own_bytes if card else None,
+        vram_shared_bytes=card.vram_shared_bytes if card else None,
         gpu_percent=card.percent if card else None,
         gpu_celsius=card.celsius if card else None,
         gpu_watts=card.watts if card else None,
@@ -128,7 +135,7 @@ def _try(read: Callable[..., Any], *arguments: object) -> Any:
 
 
 def _own_vram(handle: object, pids: frozenset[int]) -> int | None:
-    """Bytes the driver books to these processes; None on Windows' display driver, which does not tell."""
+    """Bytes the driver books to these processes; None where it does not tell (Windows' display driver, containers)."""
     processes = _try(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
     used = [p.usedGpuMemory for p in processes or () if p.pid in pids and p.usedGpuMemory is not None]
     return sum(used) if used else None

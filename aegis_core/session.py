@@ -9,7 +9,7 @@ from types import TracebackType
 
 from . import hardware
 from .cancel import CancelToken
-from .events import TERMINAL, Event, Paused, StepStarted, warning
+from .events import TERMINAL, Event, Paused, StepStarted, Telemetry, warning
 from .journal import Journal
 from .run_directory import RunDirectory
 
@@ -31,6 +31,7 @@ class Session(AbstractContextManager["Session"]):
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._journal_broken = False
+        self._spill_told = False
 
     def __enter__(self) -> "Session":
         self._journal = Journal(self._run.events_path)
@@ -73,3 +74,17 @@ class Session(AbstractContextManager["Session"]):
                 with self._lock:
                     if self._stage:
                         self.say(reading)
+                        self._warn_of_spill(reading)
+
+    def _warn_of_spill(self, reading: Telemetry) -> None:
+        """Once: Windows' driver does not fail when the card is full, it becomes slow."""
+        spilt = reading.vram_shared_bytes or 0
+        if spilt >= hardware.SPILT_BYTES and not self._spill_told:
+            self._spill_told = True
+            self.say(
+                warning(
+                    "The card is full: {size} of graphics memory have moved into RAM, where training is many times "
+                    "slower. Choose a smaller batch with more accumulation, or a shorter sequence length.",
+                    size=f"{spilt / 1e9:.1f} GB",
+                )
+            )

@@ -8,6 +8,7 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from aegis_core.events import Telemetry
+from aegis_core.hardware import SPILT_BYTES
 
 from . import text
 from . import theme as themes
@@ -71,6 +72,12 @@ READINGS: dict[str, Reading] = {
         lambda t: _of(t.vram_used_bytes, t.vram_total_bytes),
         "GB",
         lambda: tr("No NVIDIA GPU was found, so there is no graphics memory to read."),
+    ),
+    "shared": Reading(
+        lambda: tr("shared"),
+        lambda t: None if t.vram_shared_bytes is None else f"{t.vram_shared_bytes / 1e9:.1f}",
+        "GB",
+        lambda: tr("Only Windows tells how much graphics memory has moved into RAM."),
     ),
     "gpu": Reading(
         lambda: tr("GPU"),
@@ -174,6 +181,7 @@ class TelemetryStrip(QWidget):
         self.bars["ram"].setVisible(reading.ram_total_bytes is not None)
         for extra in ("celsius", "watts"):  # without a card one dash says enough
             self.labels[extra].setVisible(reading.vram_total_bytes is not None)
+        self.labels["shared"].setVisible((reading.vram_shared_bytes or 0) >= SPILT_BYTES)
 
     def _draw_one(self, name: str, label: QLabel, kind: Reading, reading: Telemetry) -> None:
         shown = kind.shown(reading)
@@ -196,6 +204,8 @@ class TelemetryStrip(QWidget):
             "vram": _part(reading.vram_used_bytes, reading.vram_total_bytes),
             "ram": _part(reading.ram_used_bytes, reading.ram_total_bytes),
         }.get(name)
+        if name == "shared":
+            lines += [tr("The card is full: this much has moved into RAM, where training is many times slower.")]
         lines += [tr("Nearly full.")] if part is not None and part >= NEARLY_FULL else []
         return "\n".join(lines)
 
