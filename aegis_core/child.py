@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from .events import TERMINAL, Event, Log, StepCancelled, StepFailed, StepStarted, decode, warning
+from .failures import killed
 
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
 _STDERR_KEPT_BYTES = 8 * 1024 * 1024
@@ -33,6 +34,11 @@ def engine_command(*arguments: str | Path) -> list[str]:
     if python.name.lower() == "pythonw.exe":  # has no standard streams to speak through
         python = python.with_name("python.exe")
     return [str(python), "-m", "aegis_core", *map(str, arguments)]
+
+
+def engine_environment() -> dict[str, str]:
+    """What such a command needs around it: for a caller that starts it otherwise than by `Child`."""
+    return _environment({})
 
 
 class Child:
@@ -163,6 +169,18 @@ class Child:
     def _last_words(self, stage: str, exit_code: int) -> Event:
         if self._stopping or exit_code == _CANCELLED_EXIT:
             return StepCancelled(at=time.time(), stage=stage)
+        if exit_code in (-9, 137):
+            why = killed(exit_code)
+            return StepFailed(
+                why.reason,
+                why.advice,
+                self.stderr_tail(),
+                why.reason_template,
+                why.advice_template,
+                why.values,
+                at=time.time(),
+                stage=stage,
+            )
         cause, advice = _explained(exit_code)
         reason = "The engine ended without finishing: {cause}." if stage else "The engine could not start: {cause}."
         tail = self.stderr_tail()
@@ -202,11 +220,6 @@ def _stamped(log: Log) -> Log:
 def _explained(exit_code: int) -> tuple[str, str]:
     """(cause, advice) of an exit that no event explains."""
     again = "Run the step again; it continues where it stopped. The end of stderr.log says more."
-    if exit_code in (-9, 137):
-        return (
-            f"it was killed (signal 9, exit code {exit_code}), usually because the memory ran out",
-            "Choose a smaller batch or a shorter sequence length, close other programs, and run the step again.",
-        )
     if exit_code < 0:
         return f"signal {-exit_code} ({_signal_name(-exit_code)})", again
     if exit_code >= 0xC0000000:  # Windows: an NTSTATUS

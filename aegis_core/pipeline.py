@@ -39,6 +39,7 @@ from .freshness import (
     unfinished,
     why_stale,
 )
+from .models.memory_advice import with_smaller_settings
 from .plan import Plan
 from .run_directory import RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
 
@@ -130,7 +131,9 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
             failure.advice_template,
             failure.values,
             failure.changes,
+            stage=step.id,
         )
+        terminal = with_smaller_settings(terminal, ctx.run, plan)
     if "torch" in sys.modules:
         gc.collect()  # models hold themselves in cycles; the next step needs the memory
     ctx.emit(terminal)

@@ -2,13 +2,15 @@
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -51,6 +53,8 @@ def run(
     events: Events = False,
 ) -> int:
     """Run the steps of a run; what is done and unchanged is skipped, what was cut off continues."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return _with_helpers(RunDirectory.open(run_dir), selection(only, first, last), again, settings)
     if not events:
         opened = RunDirectory.open(run_dir)
         return perform(opened, selection(only, first, last), again, settings)
@@ -112,7 +116,34 @@ def perform(run: RunDirectory, steps: tuple[Step, ...], again: bool = False, set
         if "--debug" in sys.argv:
             print(last.traceback, file=sys.stderr)
         print(last.reason, last.advice, sep="\n", file=sys.stderr)
+        if last.changes:
+            print("", set_command(run.path, last.changes), sep="\n", file=sys.stderr)
     return _exit_code(last)
+
+
+def set_command(folder: Path, changes: Mapping[str, Any]) -> str:
+    """The command that makes these changes, to be copied into a terminal of this system."""
+    settings = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in changes.items()]
+    words = ["aegis", "set", str(folder), *settings]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def _with_helpers(run: RunDirectory, steps: tuple[Step, ...], again: bool, settings: list[str] | None) -> int:
+    """One of several processes under accelerate launch: the first runs the step, the others take part."""
+    from ..training import processes
+
+    if [step.id for step in steps] != [processes.TRAIN]:
+        raise UsageError(
+            "Several processes can run the training step alone.",
+            "Run the other steps without accelerate launch, and this one with --only train.",
+        )
+    if processes.helping():
+        processes.help_along(run)
+        return 0
+    code = perform(run, steps, again, settings)
+    if code != 1:
+        processes.dismiss_helpers()
+    return code
 
 
 def apply_settings(run: RunDirectory, settings: list[str] | None) -> None:
