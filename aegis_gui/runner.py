@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from aegis_core.child import Child, engine_command
+from aegis_core.events import Event, StepFailed
+from aegis_core.models.memory_advice import with_smaller_settings
 
 from .inbox import Inbox
 from .state import AppState
@@ -41,7 +43,7 @@ class Runner(QObject):
         assert self.state.run is not None and not self.running
         command = engine_command("run", self.state.run.path, *arguments, "--events")
         child = Child(command, self.state.run.stderr_path)
-        self._worker = RunWorker(child, self._inbox.put, self)
+        self._worker = RunWorker(child, self._hear, self)
         self._worker.finished.connect(self._finish)
         self.stopping = False
         self.state.begin()
@@ -75,6 +77,13 @@ class Runner(QObject):
             self._worker.child.stop(timeout=10)
             self._worker.wait()
             self._finish()
+
+    def _hear(self, event: Event) -> None:
+        """In the worker's thread. An engine that the system killed could not say which settings would have fitted."""
+        run = self.state.run
+        if isinstance(event, StepFailed) and run is not None:
+            event = with_smaller_settings(event, run, run.plan())
+        self._inbox.put(event)
 
     def _finish(self) -> None:
         if self._worker is None:

@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Signal
 
 from aegis_core import events, freshness
 from aegis_core import plan as plans
-from aegis_core.events import Event, StepCancelled, StepFailed
+from aegis_core.events import Event, StepCancelled, StepFailed, Telemetry
 from aegis_core.failures import UserError
 from aegis_core.journal import replay
 from aegis_core.plan import Plan
@@ -27,6 +27,7 @@ class AppState(QObject):
     run_opened = Signal()
     plan_changed = Signal()
     flow_changed = Signal()
+    machine_read = Signal()
     event_arrived = Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -36,6 +37,7 @@ class AppState(QObject):
         self.view = RunView()
         self.flow = Flow()
         self.busy = False
+        self.machine: Telemetry | None = None
         self._running = ""
         self._paused = False
 
@@ -103,6 +105,11 @@ class AppState(QObject):
                 self._running, self._paused = "", False
                 self.refresh()
         self.event_arrived.emit(event)
+
+    def read_machine(self, reading: Telemetry) -> None:
+        """Take a reading of the machine, about once a second."""
+        self.machine = reading
+        self.machine_read.emit()
 
     def status(self, page: str) -> Status:
         return self.flow.status(page)

@@ -1,9 +1,9 @@
 """The window: header, step rail, pages, actions, telemetry strip, log drawer, and what connects them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
@@ -101,6 +101,7 @@ class Window(QMainWindow):
             kind = cast("Callable[[AppState], StepPage]", getattr(module, f"{name.capitalize()}Page"))
             page = kind(self.state)
             page.run_requested.connect(self.run_step)
+            page.mend_requested.connect(self.apply_and_run)
             page.go_requested.connect(self.show_page)
             page.set_theme(self.appearance.theme)
             page.retranslate()
@@ -116,6 +117,15 @@ class Window(QMainWindow):
         """Start one step; a finished one is done once more, a stopped one goes on."""
         again = ("--again",) if self.state.status(step) is Status.DONE else ()
         self._start(("--only", step, *again))
+
+    def apply_and_run(self, step: str, changes: Mapping[str, Any]) -> None:
+        """Change settings and do what they made necessary, up to and including a step."""
+        try:
+            self.state.change(changes)
+        except UserError as error:
+            self.tell(error)
+            return
+        self._start(("--to", step))
 
     def run_all(self) -> None:
         """Start everything that is not done yet."""
@@ -292,6 +302,7 @@ class Window(QMainWindow):
         self.runner.ended.connect(self._on_ended)
         self.runner.stopping_changed.connect(self._show_flow)
         self.machine.read.connect(self.strip.show_reading)
+        self.machine.read.connect(state.read_machine)
         self.log_button.clicked.connect(self.toggle_log)
         self.rail.chosen.connect(self._choose_page)
         self.home.opened.connect(lambda: self.show_page(state.flow.first_unfinished() or PAGES[-1]))

@@ -56,6 +56,7 @@ class StepPage(QWidget):
     scrolls = True  # False: the body takes the page's height itself
 
     run_requested = Signal(str)  # step
+    mend_requested = Signal(str, object)  # step, {"section.field": value}
     go_requested = Signal(str)  # page
 
     def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
@@ -75,6 +76,7 @@ class StepPage(QWidget):
         self.bar = QProgressBar(textVisible=False)
         self.failure = FailureBox()
         self.failure.button.clicked.connect(lambda: self.run_requested.emit(self.step))
+        self.failure.mend.clicked.connect(lambda: self.mend_requested.emit(self.step, self.failure.changes))
         self.notice = label(role="warn", wraps=True)
         self.body = QVBoxLayout()
         self.body.setContentsMargins(0, 0, 0, 0)

@@ -7,6 +7,7 @@ from aegis_core.events import Event, StepStarted
 from ..cockpit import Cockpit
 from ..form import Form
 from ..i18n import mark
+from ..memory_panel import MemoryPanel
 from ..panels import Section, scrolled
 from ..run_view import RunView
 from ..state import AppState
@@ -56,6 +57,8 @@ class TrainPage(StepPage):
         column = QVBoxLayout(settings)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(16)
+        self.memory = MemoryPanel(state)
+        column.addWidget(self.memory)
         for heading, names in (
             (mark("Training"), TRAINING),
             (mark("Adapter (LoRA)"), ADAPTER),
@@ -93,8 +96,10 @@ class TrainPage(StepPage):
     def set_theme(self, theme: Theme) -> None:
         super().set_theme(theme)
         self.cockpit.set_theme(theme)
+        self.memory.set_theme(theme)
 
     def retranslate(self) -> None:
         super().retranslate()
         self.tabs.retranslate()
+        self.memory.refresh()
         self.cockpit.retranslate()
