@@ -21,6 +21,7 @@ SHOWN: dict[str, tuple[int | str, ...]] = {
     "translate": (1,),
     "UserError": (0, 1),
     "UsageError": (0, 1),
+    "HubUnreachable": (0, 1),
     "note": (0,),
     "warning": (0,),
     "CheckRow": (0, 2, 3),
@@ -30,7 +31,18 @@ SHOWN: dict[str, tuple[int | str, ...]] = {
     "Told": (1, "phase"),
 }
 # Arguments of these are read from names and f-strings too; the window's own tr() must get plain literals.
-LOOSE = ("UserError", "UsageError", "note", "warning", "CheckRow", "Verdict", "Check", "Progress", "Told")
+LOOSE = (
+    "UserError",
+    "UsageError",
+    "HubUnreachable",
+    "note",
+    "warning",
+    "CheckRow",
+    "Verdict",
+    "Check",
+    "Progress",
+    "Told",
+)
 
 
 def all_sentences() -> dict[str, str]:
