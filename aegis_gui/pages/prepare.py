@@ -1,31 +1,58 @@
 """Step 2 on screen: which base model, which data, and what came of them."""
 
+import html
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QCloseEvent, QShowEvent
 from PySide6.QtWidgets import QWidget
 
 from aegis_core.events import Event, StepFinished
 from aegis_core.run_directory import read_json
 
 from .. import text
+from ..data_look import DataLook
+from ..data_preview import DataPreview
 from ..facts import Facts
+from ..flow import Status
 from ..form import Form
 from ..i18n import filled, mark, tr
 from ..panels import Section, label
 from ..run_view import RunView
 from ..state import AppState
+from ..theme import Theme
 from .step_page import StepPage
 
 MODEL = ("model.source", "model.revision", "model.dtype")
 DATA = (
     "data.source",
     "data.language",
+    "data.format",
     "data.sequence_length",
-    "data.split",
+    "data.question_field",
+    "data.answer_field",
+    "data.messages_field",
     "data.text_field",
+    "data.encoding",
+    "data.max_samples",
+    "data.packing",
+    "data.over_long",
+    "data.subset",
+    "data.split",
+    "data.revision",
+    "data.streaming",
     "data.held_out_fraction",
     "data.seed",
 )
+# What prepare counted in data.json, and the words for it.
+LEFT_OUT = {
+    "n_blank": mark("Left out because blank"),
+    "n_without_answer": mark("Left out because nothing answers"),
+    "n_foreign_role": mark("Left out because of other roles"),
+    "n_refused_by_template": mark("Refused by the chat template"),
+}
+SHOWN_CHARACTERS = 600
 
 
 class PreparePage(StepPage):
@@ -39,13 +66,20 @@ class PreparePage(StepPage):
         model, data = Section(mark("Base model")), Section(mark("Data"))
         model.body.addWidget(Form(state, MODEL))
         data.body.addWidget(Form(state, DATA))
+        self.look = DataLook(state, self)
+        self.preview = DataPreview()
+        self.look.changed.connect(self._show_look)
+        self.preview.looked.connect(self.look.look)
+        self.preview.mended.connect(self._mend)
+        seen = Section(mark("What the data is read as"))
+        seen.body.addWidget(self.preview)
         self.result = Section(mark("What is there now"))
         self.facts = Facts()
         self.example_title = label(role="secondary")
         self.example = label(wraps=True)
         for widget in (self.facts, self.example_title, self.example):
             self.result.body.addWidget(widget)
-        for section in (self.result, model, data):
+        for section in (self.result, model, data, seen):
             self.body.addWidget(section)
 
     def on_event(self, event: Event) -> None:
@@ -56,11 +90,53 @@ class PreparePage(StepPage):
     def show_run(self, view: RunView) -> None:
         super().show_run(view)
         self._draw()
+        self._follow()
+
+    def plan_changed(self) -> None:
+        super().plan_changed()
+        self._follow()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._follow()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        self.look.stop()
+        super().closeEvent(event)
+
+    def set_theme(self, theme: Theme) -> None:
+        super().set_theme(theme)
+        self._draw()
 
     def retranslate(self) -> None:
         super().retranslate()
-        self.example_title.setText(tr("The first training sequence reads"))
+        self.example_title.setText(tr("The first training sequence reads; what is learned stands out"))
+        self.preview.retranslate()
         self._draw()
+
+    def _follow(self) -> None:
+        """Look into the data while somebody sees it, unless the finished step has done so."""
+        if self.isVisible() and not self.state.busy and not self._prepared():
+            self.look.follow()
+        self._show_look()
+
+    def _prepared(self) -> Mapping[str, Any] | None:
+        """What the finished step itself saw in the data, while it still holds."""
+        if self.state.run is None or self.status is not Status.DONE:
+            return None
+        path = self.state.run.step_folder(self.step) / "data.json"
+        seen: Mapping[str, Any] | None = read_json(path).get("preview") if path.is_file() else None
+        return seen
+
+    def _show_look(self) -> None:
+        if seen := self._prepared():
+            self.preview.show_look(seen)
+        else:
+            self.preview.show_look(self.look.row, self.look.running, self.look.asks)
+
+    def _mend(self, changes: Mapping[str, Any]) -> None:
+        if not self.state.busy:
+            self.state.change(changes)
 
     def _draw(self) -> None:
         folder = self.state.run.step_folder(self.step) if self.state.run else None
@@ -70,10 +146,24 @@ class PreparePage(StepPage):
             return
         base, data = read_json(folder / "base.json"), read_json(folder / "data.json")
         self.facts.show_facts([*_model_facts(base), *_data_facts(data)])
-        example = data.get("example", "")
-        self.example.setText(example[:600] + ("…" if len(example) > 600 else ""))
-        self.example.setVisible(bool(example))
-        self.example_title.setVisible(bool(example))
+        parts = data.get("example_parts") or [{"text": data.get("example", ""), "learned": True}]
+        self.example.setTextFormat(Qt.TextFormat.RichText)
+        self.example.setText(_example(parts, self.theme))
+        self.example.setVisible(any(part["text"] for part in parts))
+        self.example_title.setVisible(self.example.isVisibleTo(self))
+        self._show_look()
+
+
+def _example(parts: Sequence[Mapping[str, Any]], theme: Theme) -> str:
+    """The text with what is not learned in a lighter tone; never taken for markup."""
+    left, shown = SHOWN_CHARACTERS, []
+    for part in parts:
+        text_ = part["text"][:left]
+        left -= len(text_)
+        colour = theme.text if part["learned"] else theme.secondary
+        shown.append(f'<span style="color: {colour}">{html.escape(text_)}</span>')
+    whole = "".join(shown).replace("\n", "<br>")
+    return whole + ("…" if sum(len(part["text"]) for part in parts) > SHOWN_CHARACTERS else "")
 
 
 def _model_facts(base: dict[str, Any]) -> list[tuple[str, str]]:
@@ -104,8 +194,10 @@ def _data_facts(data: dict[str, Any]) -> list[tuple[str, str]]:
             tokens=text.number(counts["n_tokens"]),
         )
         facts.append((name, shown))
-    if data.get("n_blank"):
-        facts.append((tr("Left out because blank"), text.number(data["n_blank"])))
-    if data.get("n_longer_than_sequence"):
-        facts.append((tr("Longer than one sequence"), text.number(data["n_longer_than_sequence"])))
+    counts = {key: data.get(key) for key in LEFT_OUT}
+    facts += [(tr(LEFT_OUT[key]), text.number(n)) for key, n in counts.items() if n]
+    if n := data.get("n_longer_than_sequence"):
+        split = data.get("over_long", "split") == "split"
+        shown = filled("{n}, split" if split else "{n}, left out", n=text.number(n))
+        facts.append((tr("Longer than one sequence"), shown))
     return facts
