@@ -39,14 +39,25 @@ def read_sentence_piece(file: Path, definition: dict[str, Any], n_rows: int) -> 
 
 
 def prefixes_space(definition: dict[str, Any]) -> bool:
-    """Whether a blank is put before a text, so that its first word is the same piece as in the middle of a sentence."""
-    normalizer, cutter = definition.get("normalizer"), definition.get("pre_tokenizer")
-    if any(part["type"] == "Prepend" for part in _flattened(normalizer, "normalizers")):
-        return True
-    return any(
-        part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never"
-        for part in _flattened(cutter, "pretokenizers")
-    )
+    """Whether a blank is put before every piece of text between control tokens, as llama.cpp can do.
+
+    Its other choice is no blank at all. See `prefixes_first_text` for tokenizers that do neither.
+    """
+    return _prefix(definition) == "always"
+
+
+def prefixes_first_text(definition: dict[str, Any]) -> bool:
+    """Whether only a text at the very beginning gets a blank: behind a control token, as in every chat, none does."""
+    return _prefix(definition) == "first"
+
+
+def _prefix(definition: dict[str, Any]) -> str:
+    if any(part["type"] == "Prepend" for part in _flattened(definition.get("normalizer"), "normalizers")):
+        return "always"
+    for part in _flattened(definition.get("pre_tokenizer"), "pretokenizers"):
+        if part["type"] == "Metaspace":
+            return str(part.get("prepend_scheme", "always"))
+    return "never"
 
 
 def _pieces(file: Path) -> list[Token]:
