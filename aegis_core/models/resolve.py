@@ -74,7 +74,8 @@ def _from_hub(plan: ModelPlan, model: HubModel, ctx: StepContext, require_usable
     facts.require_room(told)
     weights = model.weight_files(folder / model.index.name if model.index else None)
     if missing_bytes(model, weights):
-        fetch(model, weights, ctx.cancel, _progress(sum(file.n_bytes for file in weights), ctx, "download"))
+        total = sum(file.n_bytes for file in weights)
+        fetch(model, weights, ctx.cancel, _now_and_then(ctx, lambda n: Progress(n, total, "bytes", "download")))
     expected = {file.name: file.sha256 for file in weights if file.sha256}
     base = describe(model.source, model.commit, folder, model.license, ctx, parts, expected)
     require_usable(folder, parts)
@@ -101,8 +102,9 @@ def describe(
     `expected` are hashes by file name as the hub states them; a file that differs is removed, with a UserError.
     """
     config = read_config(folder)
-    n_bytes = sum(file.stat().st_size for file in weight_files(folder))
-    hashes = weight_hashes(folder, ctx.cancel, _added(_progress(n_bytes, ctx, "hash")))
+    total = sum(file.stat().st_size for file in weight_files(folder))
+    tell = _now_and_then(ctx, lambda n: Progress(n, total, "bytes", "hash"))
+    hashes = weight_hashes(folder, ctx.cancel, _added(tell))
     for name, sha256 in (expected or {}).items():
         if hashes.get(name) != sha256:
             forget(folder / name)
@@ -141,15 +143,16 @@ def _announce(told: facts.ModelFacts, ctx: StepContext) -> None:
     facts.require_room(told)
 
 
-def _progress(total_bytes: int, ctx: StepContext, phase: str) -> Callable[[int], None]:
+def _now_and_then(ctx: StepContext, progress: Callable[[int], Progress]) -> Callable[[int], None]:
     """A listener to the number of bytes done, which reports a few times a second and at the end."""
     last = 0.0
 
     def on_bytes(n_done: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= _EVERY_SECONDS or n_done == total_bytes:
+        event = progress(n_done)
+        if time.monotonic() - last >= _EVERY_SECONDS or event.done == event.total:
             last = time.monotonic()
-            ctx.emit(Progress(n_done, total_bytes, "bytes", phase))
+            ctx.emit(event)
 
     return on_bytes
 
