@@ -38,7 +38,7 @@ class Step:
 
 
 _SEARCHED = ("train.learning_rate", "train.batch_size", "train.warmup_steps", "soul.schedule.warmup_fraction")
-_TRAINING = ("lora", "soul", "train", "evaluation")
+_TRAINING = ("lora", "soul", "train")
 
 STEPS: tuple[Step, ...] = (
     Step("check"),
@@ -53,9 +53,9 @@ STEPS: tuple[Step, ...] = (
     Step(
         "schedule", ("schedule", "train.steps", "soul.alpha_start", "soul.alpha_target"), (), True, ("soul.schedule",)
     ),
-    Step("train", _TRAINING, ("prepare",), extends=("control",)),
-    Step("fuse", ("fuse",), ("train",)),
-    Step("export", ("export", "chat.model_name"), ("fuse",)),
+    Step("train", _TRAINING, ("prepare",), extends=("control", "evaluation")),
+    Step("fuse", ("fuse",), ("train",), extends=("evaluation",)),
+    Step("export", ("export", "chat.model_name"), ("fuse",), extends=("evaluation",)),
     Step("chat", ("chat",), ("export",)),
     Step(
         "report",

@@ -8,12 +8,15 @@ import torch
 
 from ..chat.questions import load_questions
 from ..context import StepContext
-from ..data.packed import Packed, load_packed
+from ..data.packed import load_packed
 from ..evaluation.chain import Chain, free_memory
-from ..evaluation.quality import Quality, measure, read_quality, write_quality
-from ..events import Metric, Progress, note
+from ..events import Metric, note
+from ..hardware import reading
 from ..models.identity import BaseModel, read_base
-from ..models.loading import choose_dtype, load_model, load_tokenizer
+from ..models.loading import choose_dtype, describe_numbers, load_model, load_tokenizer, wants_nf4
+from ..models.memory import RECORD, Device, capacity_in, forecast, forecast_note, record
+from ..models.peak import PeakMemory
+from ..models.shape import read_shape
 from ..plan import Plan
 from ..run_directory import atomic_folder, write_json
 from ..soul.schedule import critical_step, half_open_step
@@ -24,56 +27,74 @@ from ..training.metrics import read_metrics
 from ..training.to_the_end import resume_point, train_to_the_end
 from ..training.watch import Interview, Told, Watch
 
+EVIDENCE = ("metrics.jsonl", "summary.json", RECORD)
+
 
 def run(plan: Plan, ctx: StepContext) -> None:
     started = time.monotonic()
     base = read_base(ctx.run)
     folder = ctx.run.step_folder("prepare")
     data, held_out = load_packed(folder / "train.safetensors"), load_packed(folder / "held_out.safetensors")
-    model = load_model(base.path, choose_dtype(plan.model.dtype))
-    quality = _base_quality(model, held_out, ctx)
+    chain = Chain.of(ctx, plan)
+    quality = chain.base()
     chance = math.log(base.vocabulary_size)
     ctx.emit(Metric("base_loss", 0, quality.loss))
     ctx.emit(Metric("chance_loss", 0, chance))
 
+    memory = _Memory(plan, ctx, base)
+    quantised = wants_nf4(plan.model.quantisation)
+    dtype = choose_dtype(plan.model.dtype)
+    ctx.emit(describe_numbers(dtype, quantised))
+    model = load_model(base.path, dtype, quantised, own_code="model" in base.own_code)
     gated = gated_for_training(model, plan.lora, plan.soul, plan.train.seed)
     resume, n_done = resume_point(ctx.folder)
     if n_done:
         ctx.emit(note("Continuing from step {step}.", step=n_done))
-    interview = Interview(load_questions(plan.chat.questions)[0].question, load_tokenizer(base.path))
+    tokenizer = load_tokenizer(base.path, own_code="tokenizer" in base.own_code)
+    interview = Interview(load_questions(plan.chat.questions)[0].question, tokenizer)
     health = Health(quality.loss, chance)
-    watch = Watch(plan, ctx, gated, held_out, health, ctx.folder, n_done, Told(interview=interview))
-    train_to_the_end(gated, plan, data, ctx.cancel, ctx.folder, resume, watch)
+    watch = Watch(plan, ctx, gated, held_out, health, ctx.folder, n_done, Told(interview=interview), memory.measured)
+    with memory.peak:
+        train_to_the_end(gated, plan, data, ctx.cancel, ctx.folder, resume, watch)
     _save(ctx, gated, base)
+    if quantised:
+        gated.eval()
+        chain.trained("gated_nf4", gated, adapter=ctx.folder / "adapter", soul=ctx.folder / "soul.safetensors")
     run_controls(plan, ctx, gated, Material(data, held_out, quality.loss, chance))
-    _summarise(plan, ctx, watch, chance, time.monotonic() - started)
+    if watch.n_steps or not (ctx.folder / "summary.json").is_file():
+        _summarise(plan, ctx, watch, chance, memory.peak.n_bytes, time.monotonic() - started)
     del model, gated, watch
-    _measure_control(plan, ctx)
-    ctx.artifact(ctx.folder / "quality.json", evidence=True)
-
-
-def _base_quality(model: Any, held_out: Packed, ctx: StepContext) -> Quality:
-    """The base model's held-out quality; measured once per run of this step."""
-    path = ctx.folder / "quality.json"
-    if not path.is_file():
-
-        def progress(done: int, total: int) -> None:
-            ctx.emit(Progress(done, total, "sequences", "base model"))
-
-        quality = measure(
-            lambda ids: model(ids.to(model.device), use_cache=False).logits, held_out, ctx.cancel, progress
-        )
-        write_quality(path, {"base": quality})
-    return read_quality(path)["base"]
-
-
-def _measure_control(plan: Plan, ctx: StepContext) -> None:
-    """LoRA without gate as a stage of the quality chain, where that control was trained; no model may be in memory."""
     if adapter := adapter_of("lora", ctx.folder):
         free_memory()
-        chain = Chain.of(ctx, plan)
         chain.adapted("lora", adapter)
-        ctx.artifact(chain.path("lora"), evidence=True)
+    for path in [*(ctx.folder / name for name in EVIDENCE), *chain.files()]:
+        if path.is_file():
+            ctx.artifact(path, evidence=True)
+
+
+class _Memory:
+    """Foretells the peak before the training and sets the forecast right by what its first steps took."""
+
+    def __init__(self, plan: Plan, ctx: StepContext, base: BaseModel) -> None:
+        self._ctx, self.peak = ctx, PeakMemory()
+        self._capacity = capacity_in(reading())
+        device: Device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._capacity is None or self._capacity.device != device:
+            self._capacity = None
+            return
+        self._expected = forecast(
+            read_shape(base.path),
+            plan,
+            device=device,
+            quantised=wants_nf4(plan.model.quantisation),
+            others_bytes=self._capacity.others_bytes,
+        )
+        ctx.emit(forecast_note(self._expected, self._capacity))
+
+    def measured(self) -> None:
+        if self._capacity:
+            corrected = record(self._ctx.folder, self._expected, self.peak.n_bytes, self._capacity)
+            self._ctx.emit(forecast_note(corrected, self._capacity))
 
 
 def _save(ctx: StepContext, gated: GatedModel, base: BaseModel) -> None:
@@ -88,7 +109,7 @@ def _save(ctx: StepContext, gated: GatedModel, base: BaseModel) -> None:
     ctx.artifact(ctx.folder / "soul.safetensors")
 
 
-def _summarise(plan: Plan, ctx: StepContext, watch: Watch, chance: float, seconds: float) -> None:
+def _summarise(plan: Plan, ctx: StepContext, watch: Watch, chance: float, peak_bytes: int, seconds: float) -> None:
     rows = read_metrics(ctx.folder / "metrics.jsonl")
     scheduled = plan.soul.alpha == "scheduled"
     summary = {
@@ -107,12 +128,11 @@ def _summarise(plan: Plan, ctx: StepContext, watch: Watch, chance: float, second
         "tokens": sum(row["tokens"] for row in rows),
         "seconds_in_steps": sum(row["seconds"] for row in rows),
         "seconds_this_attempt": seconds,
-        "peak_vram_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "peak_vram_bytes": peak_bytes if torch.cuda.is_available() else None,
+        "peak_ram_bytes": None if torch.cuda.is_available() else peak_bytes,
         "torch_threads": torch.get_num_threads(),
     }
     write_json(ctx.folder / "summary.json", summary)
-    for name in ("metrics.jsonl", "summary.json"):
-        ctx.artifact(ctx.folder / name, evidence=True)
 
 
 def _one_based(step: int | None) -> int | None:

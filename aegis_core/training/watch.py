@@ -44,8 +44,8 @@ class Told:
 class Watch:
     """Turns finished steps into rows of `folder`/metrics.jsonl, events, measurements and warnings.
 
-    `n_done` is where training continues: later rows are cut off. `on_first_step` is called once after the first step
-    of this attempt, when the memory has seen its peak.
+    `n_done` is where training continues: later rows are cut off. `on_warm` is called once, after the second step of
+    this attempt, when the memory has seen its peak: the optimiser's state comes into being with the first.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Watch:
         folder: Path,
         n_done: int,
         told: Told = Told(),
-        on_first_step: Callable[[], None] = lambda: None,
+        on_warm: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan, self._ctx, self._gated, self._held_out = plan, ctx, gated, held_out
-        self._health, self._told, self._on_first_step = health, told, on_first_step
-        self._first = True
+        self._health, self._told, self._on_warm = health, told, on_warm
+        self.n_steps = 0  # of this attempt
         scheduled = not gated.shut and plan.soul.alpha == "scheduled"
         self._phases = phases(plan.train.steps, plan.soul) if scheduled else []
         self._phase = self._phases[n_done - 1] if n_done and self._phases else ""
@@ -83,9 +83,9 @@ class Watch:
         return min(self._measured[-patience:]) >= min(self._measured[:-patience])
 
     def after_step(self, report: StepReport) -> None:
-        if self._first:
-            self._first = False
-            self._on_first_step()
+        self.n_steps += 1
+        if self.n_steps == 2:
+            self._on_warm()
         row: dict[str, Any] = {
             "step": report.step,
             "loss": report.loss,
@@ -136,7 +136,7 @@ class Watch:
     def _held_out_loss(self, step: int) -> float:
         """Measure, and let the model say something; dropout is off, so the random state is not touched."""
         self._gated.eval()
-        loss = finite(measure(self._gated.logits, self._held_out, self._ctx.cancel)).loss
+        loss = finite(measure(self._gated, self._held_out, self._ctx.cancel)).loss
         prefix = f"{self._told.prefix}_" if self._told.prefix else ""
         self._ctx.emit(Metric(f"{prefix}held_out_loss", step, loss))
         if interview := self._told.interview:
