@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from aegis_core import hardware
 from aegis_core.cancel import CancelToken
 from aegis_core.context import StepContext
 from aegis_core.data.packed import Packed
 from aegis_core.evaluation.quality import finite, measure
 from aegis_core.failures import UserError
-from aegis_core.models import demo
+from aegis_core.models import demo, facts
+from aegis_core.models.facts import preview
 from aegis_core.models.identity import read_base
 from aegis_core.models.loading import choose_dtype
 from aegis_core.pipeline import BY_ID, run_steps
@@ -58,6 +60,34 @@ def test_a_model_that_cannot_go_the_whole_way_is_refused_at_once(
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(run: RunDirectory, tmp_path: Path) -> None:
     run.write_plan(changed(run.plan(), {"model.source": str(tmp_path / "none")}))
     with pytest.raises(UserError, match="There is no model folder"):
+        prepared(run)
+
+
+def test_a_folder_and_the_demo_can_be_previewed_as_well(
+    run: RunDirectory, pico_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = preview(run.plan(), run.path)
+    assert (told.source, told.commit, told.license, told.download_bytes) == (str(pico_model), "", "unknown", 0)
+    assert told.n_parameters and told.weight_bytes == (pico_model / "model.safetensors").stat().st_size
+    assert told.disk_bytes == told.weight_bytes + int(told.n_parameters * 2.64)
+    monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "cache"))
+    demo_run = changed(run.plan(), {"model.source": "demo", "export.types": ["q4_k_m"]})
+    told = preview(demo_run, run.path)
+    assert (told.license, told.n_parameters, told.download_bytes) == ("apache-2.0", 134_515_008, 93_000_000)
+    head = 49152 * 576  # tied: it becomes a tensor of its own
+    fused, gguf = 4 * (134_515_008 + head), int(0.64 * (134_515_008 + head))
+    assert told.disk_bytes == 93_000_000 + 4 * 134_515_008 + fused + gguf
+
+
+def test_drives_are_counted_apart(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_drive", lambda folder: int("other drive" in str(folder)))
+    free = {"other drive": 1000}
+    monkeypatch.setattr(hardware, "disk_free_bytes", lambda path: free.get(path.name, 10**12))
+    run.write_plan(changed(run.plan(), {"export.directory": str(tmp_path / "other drive")}))
+    told = preview(run.plan(), run.path)
+    assert [room.folder for room in told.rooms] == [str(run.path), str(tmp_path / "other drive")]
+    assert [room.enough for room in told.rooms] == [True, False]
+    with pytest.raises(UserError, match=r"The drive of .*other drive is too small"):
         prepared(run)
 
 

@@ -301,6 +301,12 @@ def test_what_goes_wrong_at_the_hub_is_one_sentence_with_advice(
     assert "\n" not in refused.value.reason + refused.value.advice
 
 
+def test_a_listed_file_that_is_gone_is_said(hub: FakeHub, model: FakeModel, hub_run: RunDirectory) -> None:
+    model.hidden_files = ("tokenizer.json",)
+    with pytest.raises(UserError, match="A file that belongs to maker/tiny-llama is missing on the hub"):
+        resolved(hub_run)
+
+
 def test_a_refused_token_is_said(
     hub: FakeHub, model: FakeModel, hub_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
