@@ -98,7 +98,7 @@ class MemoryPanel(Section):
         self.icon, self.word = QLabel(), label(role="strong")
         self.sentence = label(wraps=True)
         self.bar = StackedBar()
-        self.legend = [(_Swatch(), label(role="secondary")) for _ in SLICES]
+        self.legend = [_Entry(_Swatch(), label(role="secondary"), label()) for _ in SLICES]
         self.caption = label(role="secondary", wraps=True)
         self.basis = label(role="small", wraps=True)
         self.grid = QGridLayout()
@@ -114,7 +114,7 @@ class MemoryPanel(Section):
         """Compute everything again from plan, prepared model and machine."""
         shape = self._shape()
         known = shape is not None and self._capacity is not None
-        for part in (self.bar, self._legend_box, self.caption, self._grid_box, self.basis, self.icon, self.word):
+        for part in (self.bar, self._legend_box, self._grid_box, self.basis, self.icon, self.word):
             part.setVisible(known)
         if shape is None or self._capacity is None:
             self.sentence.setText(self._unknown(shape))
@@ -132,8 +132,8 @@ class MemoryPanel(Section):
 
     def set_theme(self, theme: Theme) -> None:
         self.theme = self.bar.theme = theme
-        for swatch, _ in self.legend:
-            swatch.theme = theme
+        for entry in self.legend:
+            entry.swatch.theme = theme
         self.refresh()
 
     def _on_machine(self) -> None:
@@ -184,9 +184,10 @@ class MemoryPanel(Section):
         sizes = [(piece, sum(parts[name] for name in piece.parts)) for piece in SLICES]
         self.bar.show_slices([(piece.colour, size) for piece, size in sizes], capacity.total_bytes)
         self.bar.setAccessibleName(f"{sentence} {tr(word)}")
-        for (swatch, line), (piece, size) in zip(self.legend, sizes, strict=True):
-            swatch.show_colour(piece.colour)
-            line.setText(f"{tr(piece.name)} {text.size(size)}")
+        for entry, (piece, size) in zip(self.legend, sizes, strict=True):
+            entry.swatch.show_colour(piece.colour)
+            entry.name.setText(tr(piece.name))
+            entry.size.setText(f"{size / 1e9:,.2f} GB")
         self.basis.setText(
             tr("Corrected by a measured training step.")
             if found.scale is not None
@@ -223,21 +224,34 @@ class MemoryPanel(Section):
         entries.setContentsMargins(0, 0, 0, 0)
         entries.setHorizontalSpacing(8)
         entries.setVerticalSpacing(4)
-        for place, (swatch, line) in enumerate(self.legend):
-            line.setFont(themes.tabular())
-            row, column = divmod(place, 3)
-            entries.addWidget(swatch, row, 2 * column)
-            entries.addWidget(line, row, 2 * column + 1)
-            entries.setColumnStretch(2 * column + 1, 1)
+        for row, parts in enumerate(self.legend):
+            parts.size.setFont(themes.tabular())
+            parts.size.setAlignment(Qt.AlignmentFlag.AlignRight)
+            for column, part in enumerate((parts.swatch, parts.name, parts.size)):
+                entries.addWidget(part, row, column)
+        entries.setRowStretch(len(self.legend), 1)
         self._grid_box = QWidget()
         box = QVBoxLayout(self._grid_box)
         box.setContentsMargins(0, 0, 0, 0)
         self.grid.setHorizontalSpacing(4)
-        self.grid.setVerticalSpacing(4)
+        self.grid.setVerticalSpacing(2)
+        box.addWidget(self.caption)
         box.addLayout(self.grid)
+        details = QHBoxLayout()
+        details.setSpacing(48)
+        details.addWidget(self._legend_box)
+        details.addWidget(self._grid_box, 1)
         self.body.addLayout(top)
-        for part in (self.bar, self._legend_box, self.caption, self._grid_box, self.basis):
-            self.body.addWidget(part)
+        self.body.addWidget(self.bar)
+        self.body.addLayout(details)
+        self.body.addWidget(self.basis)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    swatch: "_Swatch"
+    name: QLabel
+    size: QLabel
 
 
 class _Swatch(QWidget):
