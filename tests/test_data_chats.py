@@ -18,6 +18,11 @@ QWEN3 = (
     "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+FORGETTING = (  # of an earlier answer only what stands before the bar is kept
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{{ m['content'] if loop.last else m['content'].split('|')[0] }}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 COUNTING = "{% for m in messages %}[{{ loop.index }} of {{ messages | length }}] {{ m['content'] }}\n{% endfor %}"
 TALK = chat(
     [("system", "Be brief."), ("user", "なぜ?"), ("assistant", "暖かい。"), ("user", "And?"), ("assistant", "So.")]
@@ -106,6 +111,14 @@ def test_where_the_template_changes_earlier_turns_each_answer_gets_a_sequence_of
     (alone,) = formatted(formatter, asked("Why?", "So."))
     assert learned(formatter.tokenizer, alone) == ["<think>\n\n</think>\n\nSo.<|im_end|>\n"]
     assert formatter.n_unrolled == 1
+
+
+def test_an_earlier_answer_that_the_template_cuts_short_is_learned_whole() -> None:
+    formatter = Formatter(tokenizer(FORGETTING, ["<|im_start|>", "<|im_end|>"], "", "<|im_end|>"))
+    talk = chat([("user", "Why?"), ("assistant", "So.|Or not."), ("user", "And?"), ("assistant", "Thus.")])
+    first, second = formatted(formatter, talk)
+    assert learned(formatter.tokenizer, first) == ["So.|Or not.<|im_end|>\n"]
+    assert learned(formatter.tokenizer, second) == ["Thus.<|im_end|>\n"]
 
 
 def test_a_template_that_changes_a_question_once_it_is_answered_is_refused() -> None:
