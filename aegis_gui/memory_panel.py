@@ -191,7 +191,7 @@ class MemoryPanel(Section):
         self.basis.setText(
             tr("Corrected by a measured training step.")
             if found.scale is not None
-            else tr("Computed from the model's sizes, to about 15 %; the first training steps correct it.")
+            else tr("Computed from the model's sizes; the first training steps correct it.")
         )
 
     def _show_table(self, cells: Mapping[tuple[int, int], Forecast], capacity: Capacity) -> None:
