@@ -57,7 +57,10 @@ class QualityChain(QWidget):
                 widget.hide()
                 widget.deleteLater()
         for column, heading in enumerate(HEADINGS):
-            self._put(0, column, tr(heading), "small")
+            made = label(tr(heading), role="small", wraps=True)
+            side = Qt.AlignmentFlag.AlignLeft if column == 0 else Qt.AlignmentFlag.AlignRight
+            made.setAlignment(side | Qt.AlignmentFlag.AlignBottom)
+            self._grid.addWidget(made, 0, column)
         rule = QFrame()
         rule.setProperty("role", "rule")
         self._grid.addWidget(rule, 1, 0, 1, len(HEADINGS))

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..context import StepContext
 from ..data.packed import Packed, load_packed
@@ -181,7 +182,7 @@ class Chain:
     def _base_measured(self, places: Tensor) -> Measurement:
         """Its predictions at these places are written while it is measured."""
         of = self.made_of([], _name(self.dtype))
-        model = load_model(self.base_model.path, self.dtype)
+        model = _loaded(self.base_model, self.dtype)
         n_rows = len(model.get_output_embeddings().weight)
         with recording(self._reference, places, n_rows, of) if len(places) else nullcontext() as distance:
             measured = self.measure("base", plain(model, self.held_out.input_ids[0]), distance)
@@ -192,12 +193,16 @@ class Chain:
 
 def adapted_model(base: BaseModel, adapter: Path, soul: Path | None, dtype: torch.dtype) -> GatedModel:
     """Base, unmerged adapter and gate; without a soul file the gate is shut, which is plain LoRA."""
-    model = load_model(base.path, dtype)
+    model = _loaded(base, dtype)
     adapted = PeftModel.from_pretrained(model, adapter, torch_device=str(model.device))
     if soul is None:
         shut = Gate(base.hidden_size, calibrate=True, alpha=0.0)
         return GatedModel(adapted, shut, shut=True).eval()
     return GatedModel(adapted, load_soul(soul).gate()).eval()
+
+
+def _loaded(base: BaseModel, dtype: torch.dtype) -> PreTrainedModel:
+    return load_model(base.path, dtype, own_code="model" in base.own_code)
 
 
 def free_memory() -> None:

@@ -231,7 +231,7 @@ def _dictate(
     of: str,
 ) -> None:
     """Write down in the folder `draft` what the gated model says; the model is gone on return."""
-    base = load_model(ingredients.base.path, dtype)
+    base = load_model(ingredients.base.path, dtype, own_code="model" in ingredients.base.own_code)
     adapted = PeftModel.from_pretrained(base, ingredients.adapter, torch_device=str(base.device))
     model = GatedModel(adapted, ingredients.soul.gate()).eval()
     with dictation_file(draft).open("wb") as file, HeadProbe(model.causal.get_decoder().norm) as probe:
