@@ -17,7 +17,7 @@ from aegis_core.context import StepContext
 from aegis_core.data.packed import IGNORED, Packed, save_packed
 from aegis_core.evaluation import reference
 from aegis_core.evaluation.chain import Chain, adapted_model
-from aegis_core.evaluation.measurement import load_measurement, mean_and_error, paired, save_measurement
+from aegis_core.evaluation.measurement import Measurement, load_measurement, mean_and_error, paired, save_measurement
 from aegis_core.evaluation.quality import measure, quality_of, read_quality, token_losses
 from aegis_core.evaluation.reading import CHUNK_TOKENS, Plain, plain
 from aegis_core.evaluation.reference import chosen_places
@@ -460,6 +460,13 @@ def test_doctored_tokens_are_red_even_when_the_summary_was_doctored_with_them(me
     chain.keep("fused", measured, of)
     found = checks(measured_run)
     assert (found["figures_follow"], found["fused_equals_gated"]) == ("fail", "fail")
+
+
+def test_a_claim_is_held_against_the_tokens_and_not_the_summary_alone(measured_run: RunDirectory) -> None:
+    path = measured_run.path / "fuse" / "measured" / "fused.safetensors"
+    measured, of = load_measurement(path)
+    save_measurement(path, Measurement(measured.losses + 0.01, measured.divergences), of)
+    assert checks(measured_run)["fused_equals_gated"] == "fail"
 
 
 def test_stages_of_other_tokens_are_neither_paired_nor_comparable(measured_run: RunDirectory) -> None:
