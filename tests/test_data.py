@@ -59,7 +59,8 @@ def test_a_sample_with_nothing_to_learn_says_why(sample: Sample, flaw: Flaw) -> 
 
 
 def test_a_chat_begins_with_a_question_and_ends_with_an_answer() -> None:
-    turns = [("gpt", "Hi!"), ("human", "Why?"), ("gpt", "So."), ("human", "And?"), ("gpt", " "), ("human", "Well?")]
+    turns = [("gpt", "Hi!"), ("human", "Why?"), ("gpt", "So."), ("human", "And?"), ("gpt", " ")]
+    assert chat([*turns, ("human", "Well?"), ("gpt", "Yes.")]) == asked("Why?", "So.")
     assert chat(turns) == asked("Why?", "So.")
 
 

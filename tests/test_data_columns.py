@@ -30,6 +30,7 @@ from aegis_core.plan import DataPlan
         (["text", "label"], {"text": "text"}),
         (["本文"], {"text": "本文"}),
         (["感想"], {"text": "感想"}),
+        (["Text", "text"], {"text": "Text"}),
         (["topic", "question", "answer", "text"], {"topic": "topic", "question": "question", "answer": "answer"}),
     ],
 )

@@ -99,6 +99,12 @@ def test_a_semicolon_may_separate_and_cells_may_be_missing(folder: Path) -> None
     assert read(path) == [asked("Why?", "So.", "heat"), asked("How?", "Thus.")]
 
 
+def test_a_line_end_inside_a_cell_stays_as_it_is(folder: Path) -> None:
+    path = folder / "a.csv"
+    path.write_bytes(b'text\r\n"one\r\ntwo"\r\n')
+    assert read(path) == [plain("one\r\ntwo")]
+
+
 def test_empty_cells_of_a_parquet_file_are_blank_not_none(folder: Path) -> None:
     path = write(folder / "a.parquet", [{"text": "one"}, {"text": None}, {"text": "two"}])
     assert read(path) == [plain("one"), plain(""), plain("two")]
@@ -148,6 +154,8 @@ def test_shift_jis_far_inside_a_file_is_found_while_reading(folder: Path) -> Non
     [
         ("It’s “so” – a café naïf, l'été".encode("cp1252"), "is not UTF-8 text \\(byte 2\\)"),
         ("Größe, Maß, Übung und Öl".encode("latin-1"), "is not UTF-8 text \\(byte 2\\)"),
+        ("It’s fine. Don’t worry, it’s so.".encode("cp1252"), "is not UTF-8 text"),
+        ("‘a’b déjàvu prénom élan éléphant".encode("cp1252"), "is not UTF-8 text"),
         ("熱はなぜ伝わるのですか".encode("euc_jp"), "is not UTF-8 text"),
         ("なぜ?".encode("utf-16"), "is written in UTF-16"),
         ("plain words".encode("utf-16-le"), "is written in UTF-16"),

@@ -145,7 +145,8 @@ def test_a_dataset_without_a_usable_sample_is_refused(
         prepared(rows)
 
 
-def test_a_stop_is_heard_while_rows_are_read(prepared: Prepare) -> None:
+def test_a_stop_is_heard_while_rows_are_read(prepared: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "resolve", lambda *_: pytest.fail("the model's turn came first"))
     cancel = CancelToken()
     cancel.cancel()
     with pytest.raises(Cancelled):
