@@ -1,5 +1,6 @@
 """Every family: a trained adapter and gate fused into it, written as GGUF, and llama.cpp computes what torch does."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from aegis_core.fusion.proof import prove
 from aegis_core.gguf_export.agreement import check_probabilities, check_tokens, positions
 from aegis_core.gguf_export.checks import Check
 from aegis_core.gguf_export.dequantised import dequantised_model
+from aegis_core.gguf_export.families import family_of
 from aegis_core.gguf_export.gguf_file import GgufFile
 from aegis_core.gguf_export.llama import LlamaServer
 from aegis_core.gguf_export.metadata import Metadata
@@ -125,9 +127,20 @@ def test_what_was_fused_is_what_llama_cpp_computes(tmp_path: Path, family: str, 
     assert "output.weight" in told.file.table  # tied or not: the gate is in a head of its own
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+DORA, RANK_STABILISED = {"use_dora": True}, {"use_rslora": True}
+
+
 @pytest.mark.parametrize("family", ["phi3", "qwen2", "gemma3_text"])
-@pytest.mark.parametrize("lora", [{"use_dora": True}, {"use_dora": True, "use_rslora": True}, {"use_rslora": True}])
+@pytest.mark.parametrize(
+    ("lora", "dtype"),
+    [
+        (DORA, "float32"),
+        (DORA, "float16"),
+        (DORA, "bfloat16"),
+        (RANK_STABILISED, "float16"),
+        ({**DORA, **RANK_STABILISED}, "bfloat16"),
+    ],
+)
 def test_dora_and_rank_stabilised_scale_are_merged_as_peft_merges_them(tmp_path, family, dtype, lora) -> None:
     base = build(family, tmp_path / "base", dtype=dtype)
     ingredients = ingredients_for(tmp_path / "adapter", base, r=6, **lora)
@@ -159,3 +172,29 @@ def test_a_dora_adapter_without_its_lengths_or_with_other_ones_is_refused(tmp_pa
     save_file(tensors, path)
     with pytest.raises(UserError, match="no part of a plain LoRA"):
         merge(ingredients, tmp_path / "out", CancelToken())
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "sentence"),
+    [
+        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rotary scaling yarn"),
+        ("qwen3", {"hidden_act": "gelu"}, "with silu, but the model uses gelu"),
+        ("phi3", {"head_dim": 8}, "heads that add up to the hidden size 64"),
+        ("gemma3_text", {"query_pre_attn_scalar": 10}, "scales the queries of this model by 16, but the model by 10"),
+        (
+            "gemma3_text",
+            {"num_hidden_layers": 4, "layer_types": [FULL, SLIDING, SLIDING, FULL]},
+            "no word for the order",
+        ),
+    ],
+)
+def test_a_variant_that_llama_cpp_computes_otherwise_is_refused_before_its_weights_are_read(
+    tmp_path: Path, family: str, change: dict[str, object], sentence: str
+) -> None:
+    folder = build(family, tmp_path / "base")
+    tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tree.pop("rope_parameters") if "rope_scaling" in change else None
+    (folder / "config.json").write_text(json.dumps(tree | change), encoding="utf-8")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=sentence):
+        family_of(ModelFolder(folder))

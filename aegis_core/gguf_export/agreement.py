@@ -105,8 +105,8 @@ def check_probabilities(
 def check_tokens(server: LlamaServer, tokenizer: PreTrainedTokenizerBase) -> Check:
     """llama.cpp's tokens of hard texts against the model's own tokenizer.
 
-    Where a tokenizer does what llama.cpp cannot, the texts are made such that it does not matter: composed beforehand if
-    it composes letters and accents (Qwen), behind the start token if only a text at the very beginning gets a blank.
+    Where a tokenizer does what llama.cpp cannot, the texts are made such that it does not matter: composed beforehand
+    if it composes letters and accents (Qwen), behind the start token if only a text at the very beginning gets a blank.
     """
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
     added = tokenizer.added_tokens_decoder.values()

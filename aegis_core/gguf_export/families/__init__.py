@@ -11,10 +11,14 @@ __all__ = ["FAMILIES", "Family", "MappedTensor", "family_of", "mapped_tensors"]
 
 
 def family_of(folder: ModelFolder) -> Family:
-    """The family of a model folder; UserError naming the supported ones if there is none."""
+    """The family of a model folder, asked by its config.json alone.
+
+    UserError naming the supported ones if there is none, or if the model is a variant that llama.cpp does not know.
+    """
     names = folder.config.architectures or ["?"]
     for family in FAMILIES:
         if names[0] in family.classes:
+            family.require_known(folder.config)
             return family
     supported = ", ".join(name for family in FAMILIES for name in family.classes)
     raise UserError(

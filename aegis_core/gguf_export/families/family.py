@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import gguf
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from ..model_folder import ModelFolder
 
@@ -39,10 +40,12 @@ class MappedTensor:
 class Family:
     """`architecture` is llama.cpp's name, `classes` the names in config.json's architectures.
 
+    `require_known` raises UserError for a variant that llama.cpp would compute otherwise, from config.json alone;
     `describe` writes the architecture's settings into a header; `tensors` lists every tensor of a folder.
     """
 
     architecture: str
     classes: tuple[str, ...]
+    require_known: Callable[[PretrainedConfig], None]
     describe: Callable[[gguf.GGUFWriter, ModelFolder], None]
     tensors: Callable[[ModelFolder], list[MappedTensor]]

@@ -49,8 +49,6 @@ def describe(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
 
 def tensors(folder: ModelFolder) -> list[MappedTensor]:
     config = folder.config
-    require_activation(config.hidden_activation, "gelu_pytorch_tanh")
-    _refuse_unknown_variants(config)
     blocks: list[MappedTensor] = []
     for layer in range(config.num_hidden_layers):
         norms = block_norms(layer, config.hidden_size, _BLOCK_NORMS) + block_norms(
@@ -86,7 +84,8 @@ def _period(config: PretrainedConfig) -> int:
     )
 
 
-def _refuse_unknown_variants(config: PretrainedConfig) -> None:
+def require_known(config: PretrainedConfig) -> None:
+    require_activation(config.hidden_activation, "gelu_pytorch_tanh")
     _period(config)
     kinds = {name: rope["rope_type"] for name, rope in config.rope_parameters.items() if rope}
     if kinds["full_attention"] not in ("default", "linear") or kinds["sliding_attention"] != "default":
@@ -107,4 +106,4 @@ def _refuse_unknown_variants(config: PretrainedConfig) -> None:
         )
 
 
-FAMILY = Family("gemma3", ("Gemma3ForCausalLM",), describe, tensors)
+FAMILY = Family("gemma3", ("Gemma3ForCausalLM",), require_known, describe, tensors)

@@ -50,10 +50,13 @@ def describe(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
         writer.add_rope_scaling_factor(config.rope_parameters["factor"])
 
 
-def tensors(folder: ModelFolder) -> list[MappedTensor]:
-    config = folder.config
+def require_known(config: PretrainedConfig) -> None:
     require_rotary(config, ("default", "linear", "llama3"))
     require_activation(config.hidden_act)
+
+
+def tensors(folder: ModelFolder) -> list[MappedTensor]:
+    config = folder.config
     blocks = [tensor for layer in range(config.num_hidden_layers) for tensor in _block(folder, layer)]
     return around(folder, [*_rope_factors(config), *blocks], final_norm(config))
 
@@ -90,4 +93,4 @@ def _context_length(config: PretrainedConfig) -> int:
     return min(config.max_position_embeddings, window or config.max_position_embeddings)
 
 
-FAMILY = Family("llama", ("LlamaForCausalLM", "MistralForCausalLM"), describe, tensors)
+FAMILY = Family("llama", ("LlamaForCausalLM", "MistralForCausalLM"), require_known, describe, tensors)

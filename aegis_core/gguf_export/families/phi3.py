@@ -40,11 +40,19 @@ def describe(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
         writer.add_rope_scaling_attn_factors(attention_factor)
 
 
-def tensors(folder: ModelFolder) -> list[MappedTensor]:
-    config = folder.config
+def require_known(config: PretrainedConfig) -> None:
     require_rotary(config, ("default", "longrope"))
     require_activation(config.hidden_act)
-    _require_square_attention(config)
+    if head_size(config) * config.num_attention_heads != config.hidden_size:
+        raise UserError(
+            "llama.cpp takes Phi-3 models only with heads that add up to the hidden size {hidden}.",
+            "Choose another base model.",
+            hidden=config.hidden_size,
+        )
+
+
+def tensors(folder: ModelFolder) -> list[MappedTensor]:
+    config = folder.config
     hidden, inner, head = config.hidden_size, config.intermediate_size, head_size(config)
     n_rows = (config.num_attention_heads + 2 * config.num_key_value_heads) * head
     projections = [
@@ -76,13 +84,4 @@ def _n_rotary(config: PretrainedConfig) -> int:
     return int(head_size(config) * config.rope_parameters.get("partial_rotary_factor", 1.0))
 
 
-def _require_square_attention(config: PretrainedConfig) -> None:
-    if head_size(config) * config.num_attention_heads != config.hidden_size:
-        raise UserError(
-            "llama.cpp takes Phi-3 models only with heads that add up to the hidden size {hidden}.",
-            "Choose another base model.",
-            hidden=config.hidden_size,
-        )
-
-
-FAMILY = Family("phi3", ("Phi3ForCausalLM",), describe, tensors)
+FAMILY = Family("phi3", ("Phi3ForCausalLM",), require_known, describe, tensors)

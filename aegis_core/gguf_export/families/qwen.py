@@ -22,6 +22,11 @@ from .llama import NORMS
 _HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 
+def require_known(config: PretrainedConfig) -> None:
+    require_rotary(config, ("default", "linear"))
+    require_activation(config.hidden_act)
+
+
 def describe(writer: gguf.GGUFWriter, folder: ModelFolder) -> None:
     config = folder.config
     describe_sizes(writer, config, _context_length(config))
@@ -42,8 +47,6 @@ def _qwen3_tensors(folder: ModelFolder) -> list[MappedTensor]:
 
 def _tensors(folder: ModelFolder, head_norms: dict[str, str]) -> list[MappedTensor]:
     config = folder.config
-    require_rotary(config, ("default", "linear"))
-    require_activation(config.hidden_act)
     blocks: list[MappedTensor] = []
     for layer in range(config.num_hidden_layers):
         blocks += block_norms(layer, config.hidden_size, NORMS)
@@ -58,5 +61,5 @@ def _context_length(config: PretrainedConfig) -> int:
     return min(config.max_position_embeddings, window or config.max_position_embeddings)
 
 
-QWEN2 = Family("qwen2", ("Qwen2ForCausalLM",), describe, _qwen2_tensors)
-QWEN3 = Family("qwen3", ("Qwen3ForCausalLM",), describe, _qwen3_tensors)
+QWEN2 = Family("qwen2", ("Qwen2ForCausalLM",), require_known, describe, _qwen2_tensors)
+QWEN3 = Family("qwen3", ("Qwen3ForCausalLM",), require_known, describe, _qwen3_tensors)
