@@ -77,9 +77,11 @@ def test_an_odd_batch_comes_down_to_one_and_nothing_smaller_is_left_at_the_end()
 
 def test_the_first_that_fits_is_offered_also_where_the_forecast_was_too_low() -> None:
     plan = changed(Plan(), {"train.batch_size": 8, "data.sequence_length": 2048})
-    need = forecast(PHI, plan, device="cuda").own_bytes
-    too_low = first_that_fits(plan, PHI, Capacity("cuda", 2 * need))
-    assert too_low and too_low.changes["train.batch_size"] in (1, 2, 4)
+    short = changed(Plan(), {"train.batch_size": 4, "data.sequence_length": 128})
+    twice = Capacity("cuda", 2 * forecast(PHI, short, device="cuda").own_bytes)
+    too_low = first_that_fits(short, PHI, twice)
+    # half the batch saves 4 %, which is no more than the forecast may err once a step has shown how much it takes
+    assert too_low and too_low.changes == {"train.batch_size": 1, "train.accumulation": 4}
     small = first_that_fits(plan, PHI, Capacity("cuda", 5 * GB))
     assert small and small.forecast.verdict(5 * GB) == "fits"
     assert small.changes == {"train.batch_size": 1, "train.accumulation": 16, "data.sequence_length": 1024}
