@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -34,11 +35,11 @@ class FakeModel:
     n_parameters: int | None = None
     hidden_files: tuple[str, ...] = ()  # listed, but not there
 
-    @property
+    @cached_property
     def files(self) -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in sorted(self.folder.iterdir()) if p.is_file()}
 
-    @property
+    @cached_property
     def commit(self) -> str:
         return hashlib.sha1(b"".join(self.files.values())).hexdigest()
 

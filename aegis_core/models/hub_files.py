@@ -92,9 +92,8 @@ def _fetch(model: HubModel, file: RemoteFile, cancel: CancelToken, on_bytes: Cal
         if not _is_here(model, file):  # or another run has fetched it meanwhile
             _continue(model, file, draft, cancel, on_bytes)
             place = _blob(model, file)
-            if not are_symlinks_supported(
-                constants.HF_HUB_CACHE
-            ):  # the library would copy gigabytes for want of a link
+            # Where the library cannot link, it would copy gigabytes out of blobs.
+            if not are_symlinks_supported(constants.HF_HUB_CACHE):
                 place = snapshot_folder(model) / file.name
                 place.parent.mkdir(parents=True, exist_ok=True)
             rename(draft, place)
