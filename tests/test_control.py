@@ -188,6 +188,17 @@ def test_a_control_that_was_cut_off_continues_to_the_same_bits(run: RunDirectory
         assert results[0][name] == results[1][name]
 
 
+def test_a_control_ends_where_the_training_stopped_early(run: RunDirectory) -> None:
+    settings = {
+        "train.steps": 20, "train.learning_rate": 1e-9, "soul.rotation_learning_rate": 0.0, "train.evaluate_steps": 1,
+        "train.early_stopping": 1, "soul.schedule.end_fraction": 0.2, "control.lora": True,
+    }  # fmt: skip
+    run.write_plan(changed(run.plan(), settings))
+    ritual(run, "prepare", "train")
+    n_rows = {arm: len(read_metrics(arm.metrics(run.path / "train"))) for arm in (MAIN, Arm("lora", 0))}
+    assert n_rows[MAIN] == n_rows[Arm("lora", 0)] < 20
+
+
 def test_which_arms_a_plan_asks_for() -> None:
     def asked(**control: Any) -> list[str]:
         return [arm.name for arm in wanted(changed(Plan(), {f"control.{k}": v for k, v in control.items()}))]

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 CONTROLS = ("lora", "fixed")
 MIN_STEPS = 40
 MIN_ORDERS = 3
-LEVEL = 0.01  # chance of a false alarm in a pair that does not drift; see critical_value
+LEVEL = 0.003  # chance of a false alarm in a pair that does not drift; see critical_value
 EDGE = 0.1  # this part of the steps at either end cannot hold a shift: nothing to compare it with
 MIN_EDGE = 8
 LONGEST_SHIFT = 0.05  # part of the steps
@@ -86,8 +86,8 @@ class Transition:
 def critical_value(n_steps: int) -> float:
     """What |statistic| must exceed: a normal variable does so at any of n_steps places with chance ≤ LEVEL.
 
-    That union bound is the principle; benchmarks/transition.py shows what it comes to with drift, growing noise and
-    real pairs.
+    That union bound is the principle. LEVEL is so low because drift adds to it: benchmarks/transition.py shows what it
+    comes to with drift, with growing noise and with real pairs.
     """
     return -NormalDist().inv_cdf(LEVEL / 2 / n_steps)
 

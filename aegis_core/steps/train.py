@@ -60,7 +60,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
     if quantised:
         gated.eval()
         chain.trained("gated_nf4", gated, adapter=ctx.folder / "adapter", soul=ctx.folder / "soul.safetensors")
-    run_controls(plan, ctx, gated, Material(data, held_out, quality.loss, chance))
+    run_controls(plan, ctx, gated, Material(data, held_out))
     if watch.n_steps or not (ctx.folder / "summary.json").is_file():
         _summarise(plan, ctx, watch, chance, memory.peak.n_bytes, time.monotonic() - started)
     del model, gated, watch

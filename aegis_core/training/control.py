@@ -4,6 +4,7 @@ Data, order, adapter initialisation and dropout are those of the gated run, so t
 has a folder control/<kind>-<order> with its own checkpoints; a finished arm keeps its losses and is never run again.
 """
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,10 @@ from .watch import Told, Watch
 
 @dataclass(frozen=True)
 class Material:
-    """What all arms learn from and are measured on; `base_loss` and `chance_loss` in nats are for the warnings."""
+    """What all arms learn from and are measured on."""
 
     data: Packed
     held_out: Packed
-    base_loss: float
-    chance_loss: float
 
 
 def run_controls(plan: Plan, ctx: StepContext, gated: GatedModel, material: Material) -> None:
@@ -73,14 +72,14 @@ def adapter_of(kind: Kind, train: Path) -> Path | None:
 class _ToStep(Watch):
     """Ends where the main training ended, be that early: an arm that learns longer is no control."""
 
-    n_steps = last_step = 0
+    ends_at = reached = 0
 
     def after_step(self, report: StepReport) -> None:
         super().after_step(report)
-        self.last_step = report.step
+        self.reached = report.step
 
     def enough(self) -> bool:
-        return self.last_step >= self.n_steps
+        return self.reached >= self.ends_at
 
 
 def _train(arm: Arm, plan: Plan, ctx: StepContext, base: PreTrainedModel, material: Material, n_steps: int) -> None:
@@ -89,9 +88,9 @@ def _train(arm: Arm, plan: Plan, ctx: StepContext, base: PreTrainedModel, materi
     gated = gated_for_training(base, own.lora, own.soul, own.train.seed, shut=arm.kind == "lora")
     try:
         resume, n_done = resume_point(folder)
-        health = Health(material.base_loss, material.chance_loss)
+        health = Health(math.inf, math.inf)  # what the main training was warned of is not told of every control again
         watch = _ToStep(own, ctx, gated, material.held_out, health, folder, n_done, _told(arm))
-        watch.last_step, watch.n_steps = n_done, n_steps
+        watch.reached, watch.ends_at = n_done, n_steps
         train_to_the_end(gated, own, material.data, ctx.cancel, folder, resume, watch)
         if arm.order == 0:
             with atomic_folder(folder / "adapter") as draft:
