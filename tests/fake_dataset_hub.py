@@ -21,10 +21,11 @@ RESOLVE = re.compile(r"/datasets/(?P<source>[^/]+/[^/]+)/resolve/(?P<revision>[^
 
 @dataclass
 class FakeDataset:
-    """`files` by path; `gated`: described to everybody, its files for nobody."""
+    """`files` by path; `gated`: described to everybody, its files for nobody; `tags`: other versions by name."""
 
     files: dict[str, bytes]
     gated: bool = False
+    tags: dict[str, "FakeDataset"] = field(default_factory=dict)
 
     @cached_property
     def commit(self) -> str:
@@ -81,7 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.hub.datasets.get(match["source"]) if match else None
         if match is None or found is None:
             return self._refuse(404, "RepoNotFound", "Repository not found")
-        if match["revision"] not in (None, "main", found.commit):
+        versions = {name: tagged for tag, tagged in found.tags.items() for name in (tag, tagged.commit)}
+        found = versions.get(match["revision"] or "main", found)
+        if match["revision"] not in (None, "main", found.commit, *versions):
             return self._refuse(404, "RevisionNotFound", "Invalid rev id")
         if match.re is RESOLVE:
             return self._resolve(found, match["name"])

@@ -51,7 +51,10 @@ def hub() -> Iterator[FakeDatasetHub]:
     parts = {"en.jsonl": lines([{"text": "word"}] * 3), "ja.jsonl": lines([{"text": "言葉"}] * 3)}
     with FakeDatasetHub(
         {
-            "maker/qa": FakeDataset({"data/train.jsonl": lines(ROWS), "data/test.jsonl": lines(ROWS[:4])}),
+            "maker/qa": FakeDataset(
+                {"data/train.jsonl": lines(ROWS), "data/test.jsonl": lines(ROWS[:4])},
+                tags={"v1": FakeDataset({"data/train.jsonl": lines(ROWS[:2])})},
+            ),
             "maker/long": FakeDataset({"train.jsonl": LONG_LINE * N_LONG}),
             "maker/parts": FakeDataset({"README.md": subsets("en", "ja"), **parts}),
             "maker/secret": FakeDataset({"train.jsonl": lines(ROWS)}, gated=True),
@@ -78,11 +81,12 @@ def test_a_dataset_is_read_whole_or_piece_by_piece_and_pinned_to_its_commit(
 ) -> None:
     commit = hub.datasets["maker/qa"].commit
     n_before = hub.n_bytes_served
-    whole, test, piece, seen, long, part = ask(
+    whole, test, old, piece, seen, long, part = ask(
         hub,
         tmp_path / "倉庫 cache",
         ("read", {"source": "maker/qa"}),
         ("read", {"source": "maker/qa", "split": "test", "revision": commit}),
+        ("read", {"source": "maker/qa", "revision": "v1"}),
         ("read", {"source": "maker/qa", "streaming": True, "max_samples": 3}),
         ("preview", {"source": "maker/qa"}),
         ("read", {"source": "maker/long", "streaming": True, "max_samples": 3}),
@@ -90,6 +94,7 @@ def test_a_dataset_is_read_whole_or_piece_by_piece_and_pinned_to_its_commit(
     )
     assert whole == {"commit": commit, "contents": CONTENTS, "again": True}
     assert test == {"commit": commit, "contents": CONTENTS[:4], "again": True}
+    assert old == {"commit": hub.datasets["maker/qa"].tags["v1"].commit, "contents": CONTENTS[:2], "again": True}
     assert piece == {"commit": commit, "contents": CONTENTS[:3], "again": True}
     assert seen["columns"] == ["質問", "回答", "番号"]
     assert seen["reads"] == {"question": "質問", "answer": "回答"}
