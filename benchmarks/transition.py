@@ -57,7 +57,9 @@ def synthetic(n_steps: int) -> Iterator[tuple[str, Floats]]:
     for drift in DRIFTS:
         yield f"random walk {drift} of the noise", pairs(drift, np.ones(n_steps))
     yield "noise grows a thousandfold", pairs(0.1, np.geomspace(1e-3, 1, n_steps))
-    yield "noise sets in half-way", pairs(0.0, np.where(np.arange(n_steps) < n_steps / 2, 0.1, 1.0))
+    onset = np.where(np.arange(n_steps) < n_steps / 2, 0.1, 1.0)
+    yield "noise sets in half-way", pairs(0.0, onset)
+    yield "noise and a random walk of 0.3 of it set in half-way", pairs(0.3, onset)
 
 
 def tell(name: str, pairs: Floats) -> None:

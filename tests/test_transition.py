@@ -83,11 +83,14 @@ def test_a_slow_trend_however_large_is_no_transition(name: str) -> None:
     assert sum(change.outcome == "observed" for change in changes) <= 2
 
 
-@pytest.mark.parametrize("growth", [np.where(np.arange(120) < 60, 0.1, 1.0), np.geomspace(1e-3, 1, 120)])
-def test_noise_that_sets_in_only_as_the_gate_opens_is_no_transition(growth: Floats) -> None:
+@pytest.mark.parametrize(
+    ("growth", "drift"), [(np.where(np.arange(120) < 60, 0.1, 1.0), 0.0), (np.geomspace(1e-3, 1, 120), 0.1)]
+)
+def test_noise_that_sets_in_only_as_the_gate_opens_is_no_transition(growth: Floats, drift: float) -> None:
     random = np.random.default_rng(5)
-    changes = [paired_change(NOISE * growth * random.normal(size=120)) for _ in range(150)]
-    assert sum(change.outcome == "observed" for change in changes) <= 6
+    noise, strides = random.normal(size=(2, 150, 120)) * growth
+    changes = [paired_change(d) for d in NOISE * (noise + drift * strides.cumsum(axis=1))]
+    assert sum(change.outcome == "observed" for change in changes) <= 4
 
 
 def test_a_change_spread_over_a_few_steps_is_found_as_well() -> None:
@@ -131,7 +134,7 @@ def test_a_long_run_is_judged_in_bounded_memory_and_its_step_found() -> None:
 
 def test_the_critical_value_is_a_union_bound_and_grows_with_the_steps() -> None:
     for n_steps in (80, 500):
-        assert n_steps * 2 * (1 - NormalDist().cdf(critical_value(n_steps))) == pytest.approx(0.003)
+        assert n_steps * 2 * (1 - NormalDist().cdf(critical_value(n_steps))) == pytest.approx(0.01)
 
 
 def test_a_transition_needs_both_controls_three_orders_and_one_step(gateless: Floats) -> None:

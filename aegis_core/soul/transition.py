@@ -16,7 +16,7 @@ Pure Python and numpy: the window may import it.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 CONTROLS = ("lora", "fixed")
 MIN_STEPS = 40
 MIN_ORDERS = 3
-LEVEL = 0.003  # chance of a false alarm in a pair that does not drift; see critical_value
+LEVEL = 0.01  # chance of a false alarm in a pair that does not drift; see critical_value
 EDGE = 0.1  # this part of the steps at either end cannot hold a shift: nothing to compare it with
 MIN_EDGE = 8
 LONGEST_SHIFT = 0.05  # part of the steps
@@ -39,6 +39,7 @@ MIN_TOLERANCE = 3
 ROUNDING = 1e-6  # nats; differences that move less than this are float32 rounding, not noise
 MOST_POINTS = 2000  # a longer series is averaged to this many points: time and memory stay bounded
 _DRIFTS = np.concatenate([[0.0], np.geomspace(1e-4, 10, 16)])  # λ
+_NEAR = 2  # steps by which the place may move when the noise is looked at in the other way
 _LEAST_SCALE = 0.02  # of the largest: where the pair is still all but identical it is not infinitely sure of itself
 
 
@@ -86,8 +87,8 @@ class Transition:
 def critical_value(n_steps: int) -> float:
     """What |statistic| must exceed: a normal variable does so at any of n_steps places with chance ≤ LEVEL.
 
-    That union bound is the principle. LEVEL is so low because drift adds to it: benchmarks/transition.py shows what it
-    comes to with drift, with growing noise and with real pairs.
+    That union bound is the principle; benchmarks/transition.py shows what it comes to with drift, with growing noise
+    and with real pairs.
     """
     return -NormalDist().inv_cdf(LEVEL / 2 / n_steps)
 
@@ -196,39 +197,77 @@ class _Shift:
 def _largest_shift(d: Floats) -> _Shift:
     """The place and length at which a shift of the level gains most likelihood; n values -> one shift.
 
-    The increments e = Δd have the tridiagonal covariance σ²·T(λ); a shift of `length` steps adds size/length to that
-    many of them. With u such a box, its estimate is u'T⁻¹e / u'T⁻¹u and it lowers e'T⁻¹e by (u'T⁻¹e)² / u'T⁻¹u.
+    It must also stand up to noise of one size before and another after: where noise and drift set in together, their
+    first strides from the quiet level would look like a shift to the smooth scale.
     """
     e = np.diff(d)
-    n = len(e)
-    scale = _noise_scale(e)
-    model = _Whitening(scale)
-    x = model.solve(e)  # (λ, n) T⁻¹e
-    rest = x @ e  # (λ,) e'T⁻¹e
-    plain = float((-n / 2 * np.log(rest) - model.log_det / 2).max())
+    lengths = sorted({1, math.ceil(LONGEST_SHIFT * len(d))})
     edge = max(MIN_EDGE, math.ceil(EDGE * len(d)))
-    best: _Shift | None = None
-    for length in sorted({1, math.ceil(LONGEST_SHIFT * len(d))}):
-        sums = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1)
-        hit = (sums[:, length:] - sums[:, :-length]) / length  # (λ, places) u'T⁻¹e
-        weight = model.boxes(length)  # (λ, places) u'T⁻¹u
-        left = np.maximum(rest[:, None] - hit**2 / weight, 1e-12 * rest[:, None])
-        likelihood = -n / 2 * np.log(left) - model.log_det[:, None] / 2
-        inside = slice(edge - 1, n - length - edge + 2)
-        place = int(likelihood[:, inside].max(axis=0).argmax()) + edge - 1
-        drift = int(likelihood[:, place].argmax())
-        gain = max(float(likelihood[drift, place]) - plain, 0.0)
-        if best is None or math.sqrt(2 * gain) > best.statistic:
-            variance = left[drift, place] / (n - 1)
-            best = _Shift(
-                statistic=math.sqrt(2 * gain),
-                place=place + 1 + (length - 1) // 2,
-                size=float(hit[drift, place] / weight[drift, place]),
-                standard_error=float(math.sqrt(variance / weight[drift, place])),
-                noise=float(math.sqrt(variance) * np.median(scale)),
-            )
-    assert best is not None
-    return best
+    evidence = _Evidence(e, _noise_scale(e))
+    found = [(length, evidence.statistics(length)) for length in lengths]
+    candidates = [(length, _inner_maximum(statistics, length, edge, len(d))) for length, statistics in found]
+    length, place = max(candidates, key=lambda c: float(dict(found)[c[0]][c[1]]))
+    shift = evidence.shift(length, place)
+    abrupt = _Evidence(e, _two_scales(e, place, length)).statistics(length)
+    near = abrupt[max(place - _NEAR, 0) : place + _NEAR + 1]
+    return replace(shift, statistic=min(shift.statistic, float(near.max())))
+
+
+def _inner_maximum(statistics: Floats, length: int, edge: int, n_values: int) -> int:
+    """Where it is largest, `edge` values being left on either side of the shift."""
+    return int(statistics[edge - 1 : n_values - edge - length + 1].argmax()) + edge - 1
+
+
+class _Evidence:
+    """How much better a shift explains the increments e (n,) than drift and noise of this scale (n + 1,) alone.
+
+    The increments have the tridiagonal covariance σ²·T(λ); a shift of `length` steps adds size/length to that many of
+    them. With u such a box, its estimate is u'T⁻¹e / u'T⁻¹u and it lowers e'T⁻¹e by (u'T⁻¹e)² / u'T⁻¹u.
+    """
+
+    def __init__(self, e: Floats, scale: Floats) -> None:
+        self._n, self._scale, self._model = len(e), scale, _Whitening(scale)
+        self._x = self._model.solve(e)  # (λ, n) T⁻¹e
+        self._rest = self._x @ e  # (λ,) e'T⁻¹e
+        self._plain = float(self._likelihood(self._rest[:, None]).max())
+
+    def statistics(self, length: int) -> Floats:
+        """√(2 · gain in log-likelihood) at every place, (n − length + 1,); normal in size where λ is known."""
+        gain = self._likelihood(self._fit(length)[2]).max(axis=0) - self._plain
+        return np.sqrt(2 * np.maximum(gain, 0))
+
+    def shift(self, length: int, place: int) -> _Shift:
+        """The shift at one place."""
+        hit, weight, left = (array[:, place] for array in self._fit(length))
+        drift = int(self._likelihood(left[:, None]).argmax())
+        variance = left[drift] / (self._n - 1)
+        return _Shift(
+            statistic=float(self.statistics(length)[place]),
+            place=place + 1 + (length - 1) // 2,
+            size=float(hit[drift] / weight[drift]),
+            standard_error=float(math.sqrt(variance / weight[drift])),
+            noise=float(math.sqrt(variance) * np.median(self._scale)),
+        )
+
+    def _fit(self, length: int) -> tuple[Floats, Floats, Floats]:
+        """u'T⁻¹e, u'T⁻¹u and what is left of e'T⁻¹e, each (λ, places)."""
+        sums = np.cumsum(np.pad(self._x, ((0, 0), (1, 0))), axis=1)
+        hit = (sums[:, length:] - sums[:, :-length]) / length
+        weight = self._model.boxes(length)
+        return hit, weight, np.maximum(self._rest[:, None] - hit**2 / weight, 1e-12 * self._rest[:, None])
+
+    def _likelihood(self, left: Floats) -> Floats:
+        """Logarithm, at the best σ, for every λ (rows)."""
+        likelihood: Floats = -self._n / 2 * np.log(left) - self._model.log_det[:, None] / 2
+        return likelihood
+
+
+def _two_scales(e: Floats, place: int, length: int) -> Floats:
+    """One size of the noise before the shift and another after it."""
+    size = np.abs(e)
+    before, after = (max(float(np.median(part)), ROUNDING) for part in (size[:place], size[place + length :]))
+    scale = np.where(np.arange(len(e) + 1) <= place + length // 2, before, after)
+    return np.maximum(scale / max(before, after), _LEAST_SCALE)
 
 
 def _noise_scale(e: Floats) -> Floats:
