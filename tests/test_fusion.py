@@ -680,7 +680,6 @@ def test_half_a_pair_is_refused(fusion_run):
 @pytest.mark.parametrize(
     "change",
     [
-        {"use_dora": True},
         {"rank_pattern": {"q_proj": 2}},
         {"alpha_pattern": {"q_proj": 2}},
         {"bias": "all"},
