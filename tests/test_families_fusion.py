@@ -122,7 +122,6 @@ def test_what_was_fused_is_what_llama_cpp_computes(tmp_path: Path, family: str, 
     proof = prove(ingredients, tmp_path / "fused 融合", held_out, tmp_path, CancelToken())
     assert proof.passed and proof.max_abs_logit_diff < 1e-4, proof
     told = told_of(tmp_path / "fused 融合", tmp_path / "m.gguf", held_out)
-    print(family, [c.measured for c in told.checks[-2:]])
     assert not [check for check in told.checks if not check.passed]
     assert "output.weight" in told.file.table  # tied or not: the gate is in a head of its own
 
