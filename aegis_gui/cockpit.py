@@ -1,17 +1,16 @@
 """The instrument of the soul injection: where it is, whether it goes well, how long still."""
 
-import html
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
-from PySide6.QtCore import QEvent, Qt, QTimer
+from PySide6.QtCore import QEvent, QTimer
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from aegis_core.events import (
     Event,
-    Log,
     Metric,
     Paused,
     PhaseChanged,
@@ -40,7 +39,6 @@ from .theme import Theme
 # no single stretch of drawing holds the window up.
 TURN_MS = 10
 FIGURE_WIDTHS = {"step": 3, "loss": 3, "held_out": 5, "alpha": 3, "gate": 5, "speed": 3, "time": 5}
-KEPT_WARNINGS = 3
 PACE_STEPS = 60
 
 
@@ -56,7 +54,6 @@ class Cockpit(QWidget):
         link(self.plots)
         self.figures = {name: Figure() for name in FIGURE_WIDTHS}
         self.samples = Samples()
-        self.warnings_text = QLabel(textFormat=Qt.TextFormat.RichText, wordWrap=True)
         self._handlers: dict[type[Event], Callable[[Event], None]] = {
             StepStarted: self._started,
             Progress: self._progressed,
@@ -64,7 +61,6 @@ class Cockpit(QWidget):
             PhaseChanged: self._phase_changed,
             Telemetry: self._read,
             Sample: self._said,
-            Log: self._warned,
             Paused: self._paused_or_not,
             StepFinished: self._ended,
             StepFailed: self._ended,
@@ -72,8 +68,11 @@ class Cockpit(QWidget):
         }
         self._curves: dict[str, Callable[[int, float | None], object]] = {
             "loss": self.loss.add_loss,
-            "control_loss": self.loss.add_control,
+            "lora_loss": partial(self.loss.add_control, "lora"),
+            "fixed_loss": partial(self.loss.add_control, "fixed"),
             "held_out_loss": self.loss.add_held_out,
+            "lora_held_out_loss": partial(self.loss.add_control_held_out, "lora"),
+            "fixed_held_out_loss": partial(self.loss.add_control_held_out, "fixed"),
             "alpha": self.alpha.add_alpha,
             "gate": self.alpha.add_gate,
             "rotation_angle": self.rotation.add_angle,
@@ -89,7 +88,7 @@ class Cockpit(QWidget):
         self.retranslate()
 
     def set_plan(self, plan: Plan) -> None:
-        """Draw the way that alpha is going to take and the phases it will pass."""
+        """Draw the way that alpha is going to take and the phases it will pass; there is none where it is learned."""
         self._plan = plan
         self._set_span(plan.train.steps)
         self.alpha.set_schedule(plan.train.steps, plan.soul)
@@ -103,7 +102,6 @@ class Cockpit(QWidget):
             plot.forget()
         self.set_plan(self._plan)
         self.samples.clear()
-        self._show_warnings()
 
     def on_event(self, event: Event) -> None:
         """Take note of an event; cheap, so that thousands may come at once."""
@@ -118,13 +116,11 @@ class Cockpit(QWidget):
             plot.set_theme(theme)
         self.figures["alpha"].value.setStyleSheet(f"color: {theme.alpha}")
         self.samples.set_theme(theme)
-        self._show_warnings()
 
     def retranslate(self) -> None:
         self.samples.retranslate()
         for plot in self.plots:
             plot.retranslate()
-        self._show_warnings()
         self._show_figures()
 
     # ---- events
@@ -137,16 +133,20 @@ class Cockpit(QWidget):
         self._started_at = self._now = event.at
 
     def _progressed(self, event: Event) -> None:
+        """A phase names a control run: its steps are not the training's, but the time left is its."""
         progress = cast(Progress, event)
         if progress.unit != "steps":
             return
-        self._step = int(progress.done)
-        if progress.total != self._total:
-            self._set_span(int(progress.total))
+        if not progress.phase:
+            self._step = int(progress.done)
+            if progress.total != self._total:
+                self._set_span(int(progress.total))
         if progress.at:
             self._now = progress.at
-            if self._pace and progress.done < self._pace[-1][1]:
+            if progress.phase != self._paced or (self._pace and progress.done < self._pace[-1][1]):
                 self._pace.clear()
+            self._paced = progress.phase
+            self._goal = progress.total
             self._pace.append((progress.at, progress.done))
 
     def _measured(self, event: Event) -> None:
@@ -176,11 +176,6 @@ class Cockpit(QWidget):
     def _said(self, event: Event) -> None:
         self.samples.add(cast(Sample, event))
 
-    def _warned(self, event: Event) -> None:
-        if cast(Log, event).level == "warning":
-            self._warnings.append(cast(Log, event))
-            self._warnings_drawn = False
-
     def _paused_or_not(self, event: Event) -> None:
         self._paused = cast(Paused, event).paused
         self._pace.clear()
@@ -208,8 +203,6 @@ class Cockpit(QWidget):
     def _draw_words(self) -> None:
         self._show_figures()
         self.samples.refresh()
-        if not self._warnings_drawn:
-            self._show_warnings()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -229,9 +222,9 @@ class Cockpit(QWidget):
         )
         figures["loss"].show_value(tr("Loss"), _fixed(self.loss.smoothed), tr("smoothed"))
         figures["held_out"].show_value(tr("Held-out loss"), _fixed(held_out), _against(held_out, base))
-        figures["alpha"].show_value(
-            tr("Alpha"), _fixed(known.get("alpha")), filled("to {alpha}", alpha=_fixed(self._plan.soul.alpha_target))
-        )
+        soul = self._plan.soul
+        where_to = filled("to {alpha}", alpha=_fixed(soul.alpha_target)) if soul.alpha == "scheduled" else tr("learned")
+        figures["alpha"].show_value(tr("Alpha"), _fixed(known.get("alpha")), where_to)
         figures["gate"].show_value(tr("Gate"), _percent(known.get("gate")), phase_word(self._phase))
         figures["speed"].show_value(tr("Speed"), text.number(known.get("tokens_per_second"), 3), tr("tokens/s"))
         figures["time"].show_value(tr("Time"), self._elapsed(), self._time_left())
@@ -247,14 +240,7 @@ class Cockpit(QWidget):
         (began, first), (now, last) = self._pace[0], self._pace[-1]
         if now - began < 0.5 or last <= first:
             return ""
-        return text.remaining((self._total - last) * (now - began) / (last - first))
-
-    def _show_warnings(self) -> None:
-        self._warnings_drawn = True
-        sentences = [filled(log.template, log.values) if log.template else log.text for log in self._warnings]
-        mark = f'<span style="color:{self.theme.warning}">▲ {tr("Note")}</span>&nbsp; '
-        self.warnings_text.setText("<br>".join(mark + html.escape(sentence) for sentence in sentences))
-        self.warnings_text.setVisible(bool(sentences))
+        return text.remaining((self._goal - last) * (now - began) / (last - first))
 
     def _set_span(self, n_steps: int) -> None:
         self._total = n_steps
@@ -264,9 +250,9 @@ class Cockpit(QWidget):
     def _forget(self) -> None:
         self._latest: dict[str, float | None] = {}
         self._pace: deque[tuple[float, float]] = deque(maxlen=PACE_STEPS)
-        self._warnings: deque[Log] = deque(maxlen=KEPT_WARNINGS)
-        self._warnings_drawn = True
         self._step, self._total, self._phase = 0, self._plan.train.steps, ""
+        self._goal: float = self._total
+        self._paced = ""
         self._running = self._paused = False
         self._started_at = self._now = 0.0
 
@@ -293,11 +279,12 @@ class Cockpit(QWidget):
         page.setSpacing(12)
         page.addWidget(numbers)
         page.addLayout(grid, 1)
-        page.addWidget(self.warnings_text)
 
 
 def planned_phases(plan: Plan) -> list[tuple[float, float, str]]:
-    """(first step, last step, phase), one after the other without gaps."""
+    """(first step, last step, phase), one after the other without gaps; none where alpha is learned."""
+    if plan.soul.alpha == "learned":
+        return []
     n = min(plan.train.steps, MAX_DRAWN_SCHEDULE)
     stretch = (plan.train.steps - 1) / (n - 1)
     bands: list[tuple[float, float, str]] = []

@@ -1,7 +1,7 @@
 """The widgets a form is made of. Each holds one value and says when it was edited and when the edit is over."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
@@ -204,17 +204,32 @@ class Number(Line):
         self.edited.emit()
 
 
-class Numbers(Line):
-    """Several whole numbers, separated by commas."""
+class Words(Line):
+    """Several names, separated by commas."""
 
-    def value(self) -> list[int]:
-        items = [item.strip() for item in self.line.text().replace("、", ",").split(",") if item.strip()]
-        if not items or not all(item.isdecimal() and int(item) > 0 for item in items):
-            raise ValueError(tr("Write whole numbers above 0, separated by commas."))
-        return [int(item) for item in items]
+    def value(self) -> list[Any]:
+        entered = self.line.text().replace("、", ",").replace("，", ",")
+        items = [item.strip() for item in entered.split(",") if item.strip()]
+        if not (items or self.field.may_be_empty):
+            raise ValueError(tr("Must not be empty."))
+        return items
 
     def set_value(self, value: Any) -> None:
         super().set_value(", ".join(map(str, value)))
+
+
+class Numbers(Words):
+    """Several whole numbers, separated by commas."""
+
+    def value(self) -> list[Any]:
+        numbers = []
+        for item in super().value():
+            if not item.isdecimal():
+                raise ValueError(tr("Write whole numbers, separated by commas."))
+            if sentence := outside(self.field, int(item)):
+                raise ValueError(sentence)
+            numbers.append(int(item))
+        return numbers
 
 
 class Place(Line):
@@ -277,7 +292,7 @@ def control(field: PlanField) -> Control:
     """The widget that suits the field's type."""
     made: Control
     if field.many:
-        made = Choices(field) if field.options else Numbers(field)
+        made = Choices(field) if field.options else Numbers(field) if field.item is int else Words(field)
     elif field.options:
         made = Choice(field)
     elif field.type is bool:
@@ -293,7 +308,7 @@ def control(field: PlanField) -> Control:
 
 def is_wide(field: PlanField) -> bool:
     """Whether the control wants more than a number's width."""
-    return field.type is str and get_args(field.type) == ()
+    return field.item is str
 
 
 def outside(field: PlanField, number: float) -> str:

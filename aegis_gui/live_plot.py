@@ -256,7 +256,7 @@ class LivePlot(pg.PlotWidget):
         colour = QColor(curve.colour(self.theme))
         if curve.dots:
             curve.item.setPen(None)
-            curve.item.setSymbol("o")
+            curve.item.setSymbol(curve.symbol)
             curve.item.setSymbolSize(6)
             curve.item.setSymbolBrush(pg.mkBrush(colour))
             curve.item.setSymbolPen(pg.mkPen(self.theme.surface, width=1))

@@ -1,7 +1,7 @@
 """The plan's fields as a form shows them: label, help, unit, bounds and options, all read from the plan. Qt-free."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
@@ -13,6 +13,7 @@ from .i18n import mark
 LABELS = {
     "model.source": mark("Base model"),
     "model.dtype": mark("Number format"),
+    "model.remote_code_consent": mark("Consent to program code"),
     "data.source": mark("Dataset"),
     "data.language": mark("Questions in"),
     "data.format": mark("Read as"),
@@ -43,7 +44,16 @@ LABELS = {
     "lora.rank": mark("LoRA rank"),
     "lora.alpha": mark("LoRA strength"),
     "lora.dropout": mark("LoRA dropout"),
+    "lora.targets": mark("Layers with an adapter"),
+    "lora.rank_stabilised": mark("rsLoRA"),
+    "lora.dora": mark("DoRA"),
     "soul.calibrate": mark("Calibrate the gate"),
+    "soul.rotation_weight_decay": mark("Weight decay of the rotation"),
+    "soul.rotation_waits": mark("While the gate is shut"),
+    "soul.train_norm": mark("Train the final norm"),
+    "soul.inner_layers": mark("Layers with a rotation"),
+    "soul.alpha": mark("What moves alpha"),
+    "soul.alpha_learning_rate": mark("Learning rate of alpha"),
     "soul.schedule.kind": mark("Shape of the curve"),
     "soul.schedule.warmup_fraction": mark("Alpha warm-up"),
     "soul.schedule.end_fraction": mark("Arrival"),
@@ -54,6 +64,13 @@ LABELS = {
     "train.checkpoint_steps": mark("Checkpoint every"),
     "train.checkpoint_seconds": mark("Checkpoint every"),
     "train.keep_checkpoints": mark("Checkpoints kept"),
+    "train.early_stopping": mark("Stop early after"),
+    "train.gradient_checkpointing": mark("Gradient checkpointing"),
+    "train.optimizer": mark("Optimiser"),
+    "control.lora": mark("LoRA without gate"),
+    "control.fixed": mark("Gate open from the start"),
+    "control.orders": mark("Data orders"),
+    "evaluation.kl_tokens": mark("Distance to the base"),
     "fuse.directory": mark("Folder of the fused model"),
     "export.types": mark("Files"),
     "export.directory": mark("Folder of the GGUF files"),
@@ -93,7 +110,15 @@ OPTIONS = {
     "float16": mark("float16"),
     "on": mark("On"),
     "off": mark("Off"),
+    "none": mark("Full precision"),
     "nf4": mark("4 bits (NF4)"),
+    "scheduled": mark("The schedule"),
+    "learned": mark("Learning from the loss"),
+    "no": mark("The rotation learns"),
+    "scaled": mark("It learns with the gate"),
+    "frozen": mark("It waits until half open"),
+    "adamw": mark("AdamW"),
+    "paged_adamw_8bit": mark("Paged 8-bit AdamW"),
 }
 UNITS = {
     "tokens": mark("tokens"),
@@ -101,6 +126,8 @@ UNITS = {
     "steps": mark("steps"),
     "sequences": mark("sequences"),
     "samples": mark("samples"),
+    "measurements": mark("measurements"),
+    "orders": mark("orders"),
     "s": mark("s"),
     "": "",
 }
@@ -114,7 +141,9 @@ FILES = ("data.source",)
 
 @dataclass(frozen=True)
 class PlanField:
-    """One setting. `low` and `high` are bounds; `low_open`/`high_open` say that the bound itself is not allowed."""
+    """One setting. `low` and `high` are bounds, of each item where there are `many`; `low_open`/`high_open` say that
+    the bound itself is not allowed. `may_be_empty` is for several: none at all is a value, too.
+    """
 
     name: str
     label: str
@@ -127,10 +156,16 @@ class PlanField:
     high: float | None = None
     low_open: bool = False
     high_open: bool = False
+    may_be_empty: bool = False
 
     @property
     def many(self) -> bool:
         return get_origin(self.type) is tuple
+
+    @property
+    def item(self) -> Any:
+        """The type of one value: that of the items where there are many."""
+        return _item(self.type)[0]
 
 
 def plan_field(name: str) -> PlanField:
@@ -148,7 +183,8 @@ def plan_field(name: str) -> PlanField:
         bool(extra.get("advanced")),
         info.annotation,
         _options(info.annotation),
-        **_bounds(info),
+        **_bounds([*info.metadata, *_item(info.annotation)[1]]),
+        may_be_empty=not any(isinstance(rule, annotated_types.MinLen) for rule in info.metadata),
     )
 
 
@@ -177,9 +213,20 @@ def _options(annotation: Any) -> tuple[str, ...]:
     return ()
 
 
-def _bounds(info: FieldInfo) -> dict[str, Any]:
+def _item(annotation: Any) -> tuple[Any, list[Any]]:
+    """The type of one value and what is asked of it."""
+    if get_origin(annotation) is not tuple:
+        return annotation, []
+    item = get_args(annotation)[0]
+    if get_origin(item) is not Annotated:
+        return item, []
+    kind, *rules = get_args(item)
+    return kind, [part for rule in rules for part in (rule.metadata if isinstance(rule, FieldInfo) else [rule])]
+
+
+def _bounds(rules: list[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for rule in info.metadata:
+    for rule in rules:
         match rule:
             case annotated_types.Ge():
                 found["low"] = rule.ge

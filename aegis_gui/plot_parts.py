@@ -13,6 +13,13 @@ from .text import number
 from .theme import Theme
 
 Colour = Callable[[Theme], str]
+STROKES = {
+    Qt.PenStyle.SolidLine: "━",
+    Qt.PenStyle.DashLine: "╍",
+    Qt.PenStyle.DashDotLine: "━·",
+    Qt.PenStyle.DotLine: "┅",
+}
+SYMBOLS = {"o": "•", "t1": "▴", "s": "▪"}
 
 
 @dataclass
@@ -26,6 +33,7 @@ class Curve:
     style: Qt.PenStyle = Qt.PenStyle.SolidLine
     noisy: bool = False
     dots: bool = False
+    symbol: str = "o"  # of the dots, as pyqtgraph names them
     fill: bool = False
     read: Callable[[float], str] = number
     series: Series = field(default_factory=Series)
@@ -55,7 +63,7 @@ class Mark:
 
 def legend_entry(curve: Curve, name: str, value: float, theme: Theme) -> str:
     """Sign, name and reading of a curve as rich text that is not broken in the middle."""
-    sign = "•" if curve.dots else "■" if curve.fill else "━" if curve.style is Qt.PenStyle.SolidLine else "┅"
+    sign = SYMBOLS[curve.symbol] if curve.dots else "■" if curve.fill else STROKES[curve.style]
     return (
         f'<span style="white-space:nowrap"><span style="color:{curve.colour(theme)}">{sign}</span>'
         f'&nbsp;<span style="color:{theme.secondary}">{unbroken(name)}</span>'

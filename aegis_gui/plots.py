@@ -1,6 +1,7 @@
 """The four curves of the soul injection: loss, alpha and gate, memory, rotation."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pyqtgraph as pg
@@ -19,16 +20,28 @@ from .theme import Theme, tabular
 
 GB = 1e9  # bytes
 
+PlanMark = tuple[Callable[[], str], float, float]  # name, step, alpha
+
 MAX_DRAWN_SCHEDULE = 2000  # points: a schedule of a million steps has no more shape than that
 
 
 class LossPlot(LivePlot):
-    """Loss in nats: raw pale, smoothed strong, held-out as points, base model and chance level as dashed lines."""
+    """Loss in nats: raw pale, smoothed strong, held-out as points, base model and chance level as dashed lines.
+
+    The controls are smoothed alike and drawn in strokes of their own; their held-out losses are points of their own.
+    """
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(theme, parent)
         self._raw = self.add_curve("raw", lambda t: t.loss_raw, width=1, noisy=True)
-        self._control = self.add_curve("control", lambda t: t.control_run, width=1.5)
+        self._controls = {
+            "lora": self.add_curve("lora", lambda t: t.control_run, width=1.75, style=Qt.PenStyle.DashLine),
+            "fixed": self.add_curve("fixed", lambda t: t.fixed_run, width=1.75, style=Qt.PenStyle.DashDotLine),
+        }
+        self._controls_held_out = {
+            "lora": self.add_curve("lora held-out", lambda t: t.control_run, dots=True, symbol="t1"),
+            "fixed": self.add_curve("fixed held-out", lambda t: t.fixed_run, dots=True, symbol="s"),
+        }
         self._smooth = self.add_curve("smooth", lambda t: t.loss, width=2)
         self._held_out = self.add_curve("held_out", lambda t: t.held_out, dots=True)
         self._base = self.add_level(lambda t: t.held_out, lambda loss: filled("base model {loss}", loss=fixed(loss, 3)))
@@ -36,6 +49,7 @@ class LossPlot(LivePlot):
             lambda t: t.reference, lambda loss: filled("chance ln V {loss}", loss=fixed(loss, 3))
         )
         self._smoother = Smoother(10)
+        self._control_smoothers = {name: Smoother(10) for name in self._controls}
 
     def title(self) -> str:
         return tr("Loss (nats)")
@@ -45,20 +59,31 @@ class LossPlot(LivePlot):
             "raw": tr("each step"),
             "smooth": tr("smoothed"),
             "held_out": tr("held-out"),
-            "control": tr("without gate"),
+            "lora": tr("without gate"),
+            "lora held-out": tr("without gate, held-out"),
+            "fixed": tr("gate open from the start"),
+            "fixed held-out": tr("gate open, held-out"),
         }
 
     def set_span(self, last: float) -> None:
         super().set_span(last)
         if "raw" in self.curves:
-            self._smoother.window = min(max(last / 40, 4), 400)
+            for smoother in (self._smoother, *self._control_smoothers.values()):
+                smoother.window = min(max(last / 40, 4), 400)
 
     def add_loss(self, step: int, loss: float | None) -> None:
         if self._raw.series.append(step, loss) and loss is not None:
             self._smooth.series.append(step, self._smoother(loss))
 
-    def add_control(self, step: int, loss: float | None) -> None:
-        self._control.series.append(step, loss)
+    def add_control(self, name: str, step: int, loss: float | None) -> None:
+        """A training step of the control "lora" (without gate) or "fixed" (gate open from the start)."""
+        if step == 1:
+            self._control_smoothers[name].reset()
+        if loss is not None and math.isfinite(loss):
+            self._controls[name].series.append(step, self._control_smoothers[name](loss))
+
+    def add_control_held_out(self, name: str, step: int, loss: float | None) -> None:
+        self._controls_held_out[name].series.append(step, loss)
 
     def add_held_out(self, step: int, loss: float | None) -> None:
         self._held_out.series.append(step, loss)
@@ -84,7 +109,8 @@ class LossPlot(LivePlot):
         return min(low, self._base.value - room), max(high, self._base.value + room)
 
     def forget(self) -> None:
-        self._smoother.reset()
+        for smoother in (self._smoother, *self._control_smoothers.values()):
+            smoother.reset()
         super().forget()
 
 
@@ -131,19 +157,21 @@ class AlphaPlot(LivePlot):
         self._gate.series.append(step, openness)
 
     def set_schedule(self, n_steps: int, soul: SoulPlan) -> None:
-        """Draw where alpha is going: the curve to come, its steepest point, the half-open gate, the target."""
+        """Draw where alpha is going: the curve to come, its steepest point, the half-open gate, the target.
+
+        Nobody knows where a learned alpha is going: nothing is drawn for it.
+        """
+        if soul.alpha == "learned":
+            self._draw_plan((np.empty(0), np.empty(0)), [], None)
+            return
         n = min(n_steps, MAX_DRAWN_SCHEDULE)
         stretch = (n_steps - 1) / (n - 1)
         alphas = schedule.curve(n, soul)
-        self._schedule = (np.arange(n) * stretch + 1, np.array(alphas))
         critical, half_open = schedule.critical_step(n, soul), schedule.half_open_step(n, soul)
-        marks = [(lambda: tr("critical point"), critical * stretch + 1, alphas[critical])]
+        marks: list[PlanMark] = [(lambda: tr("critical point"), critical * stretch + 1, alphas[critical])]
         if half_open is not None:
             marks.append((lambda: tr("gate half open"), half_open * stretch + 1, alphas[half_open]))
-        self._special.series.extend(np.array([m[1] for m in marks]), np.array([m[2] for m in marks]))
-        self.set_marks(marks)
-        self._show_future()
-        self.set_level(self._target, soul.alpha_target)
+        self._draw_plan((np.arange(n) * stretch + 1, np.array(alphas)), marks, soul.alpha_target)
 
     def refresh(self) -> None:
         self._show_future()
@@ -162,6 +190,13 @@ class AlphaPlot(LivePlot):
         alpha = self._alpha.series
         lows, highs = [*known, alpha.low], [*known, alpha.high]
         return (min(lows), max(highs)) if known or len(alpha) else (math.inf, -math.inf)
+
+    def _draw_plan(self, way: tuple[np.ndarray, np.ndarray], marks: list[PlanMark], target: float | None) -> None:
+        self._schedule = way
+        self._special.series.extend(np.array([m[1] for m in marks]), np.array([m[2] for m in marks]))
+        self.set_marks(marks)
+        self._show_future()
+        self.set_level(self._target, target)
 
     def _show_future(self) -> None:
         x, y = self._schedule

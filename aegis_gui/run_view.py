@@ -26,6 +26,7 @@ from aegis_core.events import (
 
 KEPT_LOG_LINES = 2000
 KEPT_SAMPLES = 200
+KEPT_WARNINGS = 20
 KEPT_TELEMETRY = 3600
 LOGGED = (Log, StepStarted, StepSkipped, PlanChanged, *TERMINAL)
 
@@ -61,6 +62,7 @@ class StepView:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     trials: dict[int, TrialFinished] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    warnings: deque[Log] = field(default_factory=lambda: deque(maxlen=KEPT_WARNINGS))
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
     telemetry: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=KEPT_TELEMETRY))
 
@@ -84,6 +86,8 @@ class StepView:
                 self.trials[event.number] = event
             case Artifact():
                 self.artifacts[event.path] = event
+            case Log(level="warning"):
+                self.warnings.append(event)
             case Sample():
                 self.samples.append(event)
             case Telemetry():
@@ -108,6 +112,7 @@ class StepView:
         yield from self.verdicts.values()
         yield from self.trials.values()
         yield from self.artifacts.values()
+        yield from self.warnings
         yield from self.samples
         yield from self.telemetry
         if self.progress:

@@ -46,7 +46,12 @@ LOOSE = (
 
 
 def all_sentences() -> dict[str, str]:
-    """Sentence -> the file it was found in."""
+    """Sentence -> the file it was found in; what needs no translation is left out."""
+    return {sentence: place for sentence, place in all_texts().items() if _is_language(sentence)}
+
+
+def all_texts() -> dict[str, str]:
+    """Every text that is translated where it is shown, also a comma or "{setting} {value}" -> its file."""
     found: dict[str, str] = {}
     for package in ("aegis_gui", "aegis_core"):
         for path in sorted((PACKAGES / package).rglob("*.py")):
@@ -58,7 +63,7 @@ def all_sentences() -> dict[str, str]:
         field = plan_field(name)
         for sentence in (field.label, field.help, *(OPTIONS.get(option, option) for option in field.options)):
             found.setdefault(sentence, "aegis_core/plan.py")
-    return {sentence: place for sentence, place in found.items() if _is_language(sentence)}
+    return found
 
 
 def sentences_of(path: Path) -> Iterator[str]:

@@ -48,6 +48,7 @@ class Theme:
     loss: str
     loss_raw: str
     control_run: str
+    fixed_run: str
     held_out: str
     memory: str
     reference: str
@@ -85,6 +86,7 @@ LIGHT = Theme(
     loss="#1C68A8",
     loss_raw="#A9C8E2",
     control_run="#6A6A65",
+    fixed_run="#A0365F",
     held_out="#7444AB",
     memory="#0E7373",
     reference="#6A6A65",
@@ -117,6 +119,7 @@ DARK = Theme(
     loss="#6DB5F1",
     loss_raw="#2F5675",
     control_run="#9B9B95",
+    fixed_run="#F08DB2",
     held_out="#B998F2",
     memory="#50C4BD",
     reference="#9B9B95",

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QApplication, QLabel
 
 from aegis_gui import i18n
 from aegis_gui.i18n import Language, filled, said, tr
-from aegis_gui.sentences import all_sentences, placeholders
+from aegis_gui.sentences import all_sentences, all_texts, placeholders
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_placeholders_are_the_same_in_both_languages() -> None:
 
 
 def test_translations_are_japanese_and_not_left_over() -> None:
-    found = all_sentences()
+    found = all_texts()
     for english, translated in japanese().items():
         assert translated.strip(), english
         assert english in found, f"no longer shown anywhere: {english}"

@@ -290,7 +290,6 @@ def test_the_cockpit_shows_a_running_training(
     cockpit.set_theme(theme)
     for event in training(cockpit._plan, 131):
         cockpit.on_event(event)
-    cockpit.on_event(warning("Memory is nearly full: {used} GB.", used="11.4"))
     settled(qtbot, cockpit)
     shown = {name: figure.value.text() for name, figure in cockpit.figures.items()}
     assert shown["step"] == "131"
@@ -302,7 +301,6 @@ def test_the_cockpit_shows_a_running_training(
     assert cockpit.figures["time"].remark.text() != " "
     assert tr("critical transition") in cockpit.figures["gate"].remark.text()
     assert "Because <b>120</b>" in cockpit.samples.text.toPlainText(), "what a model says is never taken for markup"
-    assert "11.4" in cockpit.warnings_text.text()
     assert len(cockpit.loss._bands) == 3
 
 

@@ -10,7 +10,10 @@ from aegis_core.resources import RESOURCES
 from aegis_gui import theme as themes
 from aegis_gui.theme import Theme, contrast
 
-WRITTEN = ("text", "secondary", "accent", "success", "warning", "danger", "loss", "held_out", "memory", "control_run")
+WRITTEN = (
+    "text", "secondary", "accent", "success", "warning", "danger", "loss", "held_out", "memory", "control_run",
+    "fixed_run",
+)  # fmt: skip
 GUI = Path(themes.__file__).parent
 
 

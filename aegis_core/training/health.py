@@ -43,13 +43,8 @@ class Health:
         """A warning if the model is now worse on held-out data than its base."""
         if held_out_loss <= self._base_loss:
             return []
-        return self._once(
-            "worse",
-            "At step {step} the held-out loss {loss} is above the base model's {base}: lower the learning rate.",
-            step=step,
-            loss=f"{held_out_loss:.3f}",
-            base=f"{self._base_loss:.3f}",
-        )
+        text = "At step {step} the held-out loss {loss} is above the base model's {base}: lower the learning rate."
+        return self._once("worse", text, step=step, loss=f"{held_out_loss:.3f}", base=f"{self._base_loss:.3f}")
 
     def _once(self, sign: str, text: str, **values: object) -> list[Log]:
         if sign in self._told:

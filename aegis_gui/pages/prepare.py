@@ -24,7 +24,13 @@ from ..state import AppState
 from ..theme import Theme
 from .step_page import StepPage
 
-MODEL = ("model.source", "model.revision", "model.dtype")
+MODEL = (
+    "model.source",
+    "model.quantisation",
+    "model.revision",
+    "model.dtype",
+    "model.remote_code_consent",
+)
 DATA = (
     "data.source",
     "data.language",

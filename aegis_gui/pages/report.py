@@ -1,6 +1,5 @@
 """Step 9 on screen: the verdict on the whole ritual, and the way to its run log."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..form import Form
 from ..i18n import mark, tr
 from ..panels import Section, label
 from ..quality_chain import QualityChain
+from ..result_files import read_object
 from ..run_view import RunView
 from ..state import AppState
 from ..theme import Theme
@@ -82,7 +82,7 @@ class ReportPage(StepPage):
         return path if path and path.is_file() else None
 
     def _draw(self) -> None:
-        report = read_report(self.state.run.path / "report.json") if self.state.run else {}
+        report = read_object(self.state.run.path / "report.json") if self.state.run else {}
         self.checklist.show_indicators(_table(report, "indicators"))
         self.chain.show_quality(_table(report, "quality"))
         self.quality.setVisible(bool(_table(report, "quality")))
@@ -99,17 +99,6 @@ class ReportPage(StepPage):
     def _copy(self) -> None:
         if self.log_path:
             QGuiApplication.clipboard().setText(str(self.log_path))
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """report.json; {} where there is none that can be read."""
-    if not path.is_file():
-        return {}
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return report if isinstance(report, dict) else {}
 
 
 def _table(report: Mapping[str, Any], name: str) -> dict[str, Any]:

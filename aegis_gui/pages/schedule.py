@@ -82,6 +82,9 @@ class SchedulePage(StepPage):
         self.plot.set_span(n_steps)
         self.plot.set_schedule(n_steps, soul)
         self.plot.refresh()
+        if soul.alpha == "learned":
+            self.landmarks.setText(tr("Alpha is learned from the loss in this run, so no schedule is followed."))
+            return
         critical, half_open = schedule.critical_step(n_steps, soul), schedule.half_open_step(n_steps, soul)
         said = [filled("Critical point at step {step} of {total}.", step=critical + 1, total=n_steps)]
         if half_open is None:

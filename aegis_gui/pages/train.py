@@ -1,21 +1,26 @@
-"""Step 5 on screen: the settings of the training, and the instrument while it runs."""
+"""Step 5 on screen: the settings of the training, the instrument while it runs, and what came of it."""
 
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from aegis_core.events import Event, StepStarted
 
 from ..cockpit import Cockpit
+from ..comparison import Comparison
+from ..facts import Facts
 from ..form import Form
-from ..i18n import mark
+from ..i18n import mark, tr
 from ..memory_panel import MemoryPanel
-from ..panels import Section, scrolled
+from ..panels import Section, label, scrolled
+from ..result_files import read_object
 from ..run_view import RunView
 from ..state import AppState
 from ..tabs import Tabs
 from ..theme import Theme
+from ..training_result import training_facts
+from ..warning_lines import WarningLines
 from .step_page import StepPage
 
-CURVES, SETTINGS = 0, 1
+CURVES, SETTINGS, RESULT = 0, 1, 2
 TRAINING = (
     "train.steps",
     "train.batch_size",
@@ -23,6 +28,10 @@ TRAINING = (
     "train.learning_rate",
     "train.warmup_steps",
     "train.evaluate_steps",
+    "train.early_stopping",
+    "evaluation.kl_tokens",
+    "train.optimizer",
+    "train.gradient_checkpointing",
     "train.weight_decay",
     "train.max_grad_norm",
     "train.seed",
@@ -30,7 +39,7 @@ TRAINING = (
     "train.checkpoint_seconds",
     "train.keep_checkpoints",
 )
-ADAPTER = ("lora.rank", "lora.alpha", "lora.dropout")
+ADAPTER = ("lora.rank", "lora.alpha", "lora.dropout", "lora.targets", "lora.rank_stabilised", "lora.dora")
 SOUL = (
     "soul.schedule.kind",
     "soul.schedule.steepness",
@@ -40,7 +49,14 @@ SOUL = (
     "soul.rotation_learning_rate",
     "soul.alpha_start",
     "soul.alpha_target",
+    "soul.alpha",
+    "soul.alpha_learning_rate",
+    "soul.rotation_waits",
+    "soul.rotation_weight_decay",
+    "soul.inner_layers",
+    "soul.train_norm",
 )
+CONTROL = ("control.lora", "control.fixed", "control.orders")
 
 
 class TrainPage(StepPage):
@@ -53,6 +69,7 @@ class TrainPage(StepPage):
     def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
         super().__init__(state, parent)
         self.cockpit = Cockpit(self.theme)
+        self.warnings = WarningLines()
         settings = QWidget()
         column = QVBoxLayout(settings)
         column.setContentsMargins(0, 0, 0, 0)
@@ -67,9 +84,16 @@ class TrainPage(StepPage):
             section = Section(heading)
             section.body.addWidget(Form(state, names))
             column.addWidget(section)
+        control = Section(mark("Comparison"))
+        self.price = label(role="secondary", wraps=True)
+        control.body.addWidget(self.price)
+        control.body.addWidget(Form(state, CONTROL))
+        column.addWidget(control)
         self.tabs = Tabs()
         self.tabs.add(mark("Curves"), self.cockpit)
         self.tabs.add(mark("Settings"), scrolled(settings))
+        self.tabs.add(mark("Result"), scrolled(self._result()))
+        self.body.addWidget(self.warnings)
         self.body.addWidget(self.tabs)
         self.cockpit.set_plan(state.plan)
 
@@ -78,6 +102,7 @@ class TrainPage(StepPage):
         if isinstance(event, StepStarted):
             self.tabs.show_view(CURVES)
         self.cockpit.on_event(event)
+        self.warnings.on_event(event)
 
     def show_run(self, view: RunView) -> None:
         """Curves where there are some, otherwise the settings; the past is drawn from what is known."""
@@ -85,8 +110,10 @@ class TrainPage(StepPage):
         step = view.step(self.step)
         self.cockpit.clear()
         self.cockpit.set_plan(self.state.plan)
+        self.warnings.forget()
         for event in step.events():
             self.cockpit.on_event(event)
+            self.warnings.on_event(event)
         self.tabs.show_view(CURVES if step.series else SETTINGS)
 
     def plan_changed(self) -> None:
@@ -97,9 +124,46 @@ class TrainPage(StepPage):
         super().set_theme(theme)
         self.cockpit.set_theme(theme)
         self.memory.set_theme(theme)
+        self.warnings.set_theme(theme)
+        self.comparison.set_theme(theme)
 
     def retranslate(self) -> None:
         super().retranslate()
         self.tabs.retranslate()
         self.memory.refresh()
         self.cockpit.retranslate()
+        self.price.setText(
+            tr(
+                "Each comparison trains once more, on the same data in the same order, and takes as long as the "
+                "training. It shows whether the gate helped, hurt or made no difference, and can be added later."
+            )
+        )
+        self.comparison.refresh()
+        self._show_facts()
+
+    def show_status(self) -> None:
+        super().show_status()
+        self._show_facts()
+
+    def _result(self) -> QWidget:
+        came_out, gate = Section(mark("What came out")), Section(mark("What the gate brought"))
+        self.facts, self.nothing = Facts(), label(role="secondary", wraps=True)
+        came_out.body.addWidget(self.facts)
+        came_out.body.addWidget(self.nothing)
+        self.comparison = Comparison(self.state)
+        self.comparison.asked.connect(lambda changes: self.mend_requested.emit(self.step, changes))
+        gate.body.addWidget(self.comparison)
+        made = QWidget()
+        column = QVBoxLayout(made)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(16)
+        column.addWidget(came_out)
+        column.addWidget(gate)
+        return made
+
+    def _show_facts(self) -> None:
+        run = self.state.run
+        facts = training_facts(read_object(run.step_folder(self.step) / "summary.json") if run else {})
+        self.facts.show_facts(facts)
+        self.nothing.setText(tr("Nothing yet: it is written when the training has finished."))
+        self.nothing.setVisible(not facts)
