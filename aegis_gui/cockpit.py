@@ -80,6 +80,7 @@ class Cockpit(QWidget):
         self._parts = [self._draw_words, *(plot.refresh for plot in self.plots)]
         self._part = self._turns_left = 0
         self._plan = Plan()
+        self._paced, self._goal = "", 0.0  # what the pace is of, and where it leads
         self._forget()
         self._timer = QTimer(self, singleShot=True, interval=TURN_MS)
         self._timer.timeout.connect(self._draw_next)
@@ -145,8 +146,7 @@ class Cockpit(QWidget):
             self._now = progress.at
             if progress.phase != self._paced or (self._pace and progress.done < self._pace[-1][1]):
                 self._pace.clear()
-            self._paced = progress.phase
-            self._goal = progress.total
+            self._paced, self._goal = progress.phase, progress.total
             self._pace.append((progress.at, progress.done))
 
     def _measured(self, event: Event) -> None:
@@ -251,8 +251,6 @@ class Cockpit(QWidget):
         self._latest: dict[str, float | None] = {}
         self._pace: deque[tuple[float, float]] = deque(maxlen=PACE_STEPS)
         self._step, self._total, self._phase = 0, self._plan.train.steps, ""
-        self._goal: float = self._total
-        self._paced = ""
         self._running = self._paused = False
         self._started_at = self._now = 0.0
 

@@ -29,6 +29,7 @@ SHOWN: dict[str, tuple[int | str, ...]] = {
     "Check": (0, 2, 3),
     "Progress": (3, "phase"),
     "Told": (1, "phase"),
+    "measure": (0,),
 }
 # Arguments of these are read from names and f-strings too; the window's own tr() must get plain literals.
 LOOSE = (
@@ -42,6 +43,7 @@ LOOSE = (
     "Check",
     "Progress",
     "Told",
+    "measure",
 )
 
 

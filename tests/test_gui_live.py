@@ -28,7 +28,6 @@ from aegis_core.events import (
     StepFinished,
     StepStarted,
     Telemetry,
-    warning,
 )
 from aegis_core.soul import schedule
 from aegis_gui.checklist import INDICATORS, Checklist
