@@ -69,7 +69,7 @@ def test_runs_that_drift_apart_like_a_random_walk_do_not_alarm(drift: float) -> 
     random = np.random.default_rng(17)
     walks = NOISE * (random.normal(size=(150, 120)) + drift * random.normal(size=(150, 120)).cumsum(axis=1))
     n_alarms = sum(paired_change(d).outcome == "observed" for d in walks)
-    assert n_alarms <= 4
+    assert n_alarms <= 0.05 * len(walks)
 
 
 @pytest.mark.parametrize("name", ["straight", "saturating", "bent", "swinging"])
@@ -83,9 +83,10 @@ def test_a_slow_trend_however_large_is_no_transition(name: str) -> None:
     assert sum(change.outcome == "observed" for change in changes) <= 2
 
 
-@pytest.mark.parametrize(
-    ("growth", "drift"), [(np.where(np.arange(120) < 60, 0.1, 1.0), 0.0), (np.geomspace(1e-3, 1, 120), 0.1)]
-)
+ONSET = np.where(np.arange(120) < 60, 0.1, 1.0)
+
+
+@pytest.mark.parametrize(("growth", "drift"), [(ONSET, 0.0), (ONSET, 0.3), (np.geomspace(1e-3, 1, 120), 0.1)])
 def test_noise_that_sets_in_only_as_the_gate_opens_is_no_transition(growth: Floats, drift: float) -> None:
     random = np.random.default_rng(5)
     noise, strides = random.normal(size=(2, 150, 120)) * growth
@@ -134,7 +135,7 @@ def test_a_long_run_is_judged_in_bounded_memory_and_its_step_found() -> None:
 
 def test_the_critical_value_is_a_union_bound_and_grows_with_the_steps() -> None:
     for n_steps in (80, 500):
-        assert n_steps * 2 * (1 - NormalDist().cdf(critical_value(n_steps))) == pytest.approx(0.01)
+        assert n_steps * 2 * (1 - NormalDist().cdf(critical_value(n_steps))) == pytest.approx(0.04)
 
 
 def test_a_transition_needs_both_controls_three_orders_and_one_step(gateless: Floats) -> None:

@@ -12,6 +12,7 @@ EDGE = 0.1  # this part of the steps at either end cannot hold a shift: nothing 
 MIN_EDGE = 8
 LONGEST_SHIFT = 0.05  # part of the steps
 _DRIFTS = np.concatenate([[0.0], np.geomspace(1e-4, 10, 16)])  # λ
+_ONSET = 8  # steps before the shift at which the noise may have changed
 _NEAR = 2  # steps by which the place may move when the noise is looked at in the other way
 _LEAST_SCALE = 0.02  # of the largest: where the pair is still all but identical it is not infinitely sure of itself
 
@@ -30,8 +31,9 @@ class Shift:
 def largest_shift(d: Floats) -> Shift:
     """The place and length at which a shift of the level gains most likelihood; n values -> one shift.
 
-    It must also stand up to noise of one size before and another after: where noise and drift set in together, their
-    first strides from the quiet level would look like a shift to the smooth scale.
+    It must also stand up to noise of one size before and another after, changing where that is likeliest shortly before
+    the shift: where noise and drift set in together, as when the gate opens, their first strides from the quiet level
+    would look like a shift to the smooth scale.
     """
     e = np.diff(d)
     lengths = sorted({1, math.ceil(LONGEST_SHIFT * len(d))})
@@ -41,8 +43,12 @@ def largest_shift(d: Floats) -> Shift:
     candidates = [(length, _inner_maximum(statistics, length, edge, len(d))) for length, statistics in found]
     length, place = max(candidates, key=lambda c: float(dict(found)[c[0]][c[1]]))
     shift = evidence.shift(length, place)
-    abrupt = _Evidence(e, _two_scales(e, place, length)).statistics(length)
-    near = abrupt[max(place - _NEAR, 0) : place + _NEAR + 1]
+    onsets = {
+        max(place + offset, MIN_EDGE) for offset in np.linspace(-max(_ONSET, lengths[-1]), 2, 7).round().astype(int)
+    }
+    doubted = [_Evidence(e, _two_scales(e, int(onset), length)) for onset in onsets]
+    likeliest = max(doubted, key=lambda doubt: doubt.plain).statistics(length)
+    near = likeliest[max(place - _NEAR, 0) : place + _NEAR + 1]
     return replace(shift, statistic=min(shift.statistic, float(near.max())))
 
 
@@ -62,11 +68,11 @@ class _Evidence:
         self._n, self._scale, self._model = len(e), scale, _Whitening(scale)
         self._x = self._model.solve(e)  # (λ, n) T⁻¹e
         self._rest = self._x @ e  # (λ,) e'T⁻¹e
-        self._plain = float(self._likelihood(self._rest[:, None]).max())
+        self.plain = float(self._likelihood(self._rest[:, None]).max())
 
     def statistics(self, length: int) -> Floats:
         """√(2 · gain in log-likelihood) at every place, (n − length + 1,); normal in size where λ is known."""
-        gain = self._likelihood(self._fit(length)[2]).max(axis=0) - self._plain
+        gain = self._likelihood(self._fit(length)[2]).max(axis=0) - self.plain
         return np.sqrt(2 * np.maximum(gain, 0))
 
     def shift(self, length: int, place: int) -> Shift:
