@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aegis_core.soul.transition import MIN_STEPS, Change, critical_value, paired_change, transition
 
 N_PAIRS, N_STEPS = 200, 80
-TEST_SEED = 2024  # the critical value was chosen before this seed was ever used
+TEST_SEED = 31415  # no value in the code was chosen on this seed
 PLANTED = 0.02
 NOISE = 0.006
 
