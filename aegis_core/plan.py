@@ -162,7 +162,7 @@ class SoulPlan(Frozen):
     )
     train_norm: bool = setting(False, "The weight of the final norm learns as well.", advanced=True)
     inner_layers: tuple[Annotated[int, Field(ge=0)], ...] = setting(
-        (), "Layers whose output gets a gated rotation of its own, counted from 0.", advanced=True
+        (), "Layers whose output gets a gated rotation of its own, counted from 0; empty takes none.", advanced=True
     )
     alpha: Literal["scheduled", "learned"] = setting(
         "scheduled", "Alpha follows the schedule, or learns from the loss; never both.", advanced=True

@@ -190,7 +190,7 @@ class Comparison(QWidget):
         return filled(
             "Trainings to be added: {n}, together about {time}. The finished one stays as it is.",
             n=n_missing,
-            time=text.duration(seconds * n_missing),
+            time=text.roughly(seconds * n_missing),
         )
 
     def _missing(self) -> list[Arm]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, QPointF, Qt, Signal
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QGraphicsItem, QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
 
@@ -291,11 +291,22 @@ class LivePlot(pg.PlotWidget):
             label.setPos((first + last - size.width()) / 2, height - size.height() - 3)
         for level in self.levels:
             self._place_level(level, width)
-        for mark in self.marks:
-            spot, size = self._pixel(mark.x, mark.y), mark.label.boundingRect()
-            left = spot.x() - 8 - size.width()
-            mark.label.setPos(left if left > 0 else spot.x() + 8, spot.y() - size.height())
-            mark.label.setVisible(0 <= spot.x() <= width)
+        taken: list[QRectF] = []
+        for mark in reversed(self.marks):
+            place = self._place_of(mark, taken)
+            inside = 0 <= self._pixel(mark.x, mark.y).x() <= width
+            mark.label.setVisible(place is not None and inside)
+            if place is not None:
+                mark.label.setPos(place.topLeft())
+                taken.append(place)
+
+    def _place_of(self, mark: Mark, taken: list[QRectF]) -> QRectF | None:
+        """Left above its point, or else right below it, where no other name stands; None if there is no room."""
+        spot, size = self._pixel(mark.x, mark.y), mark.label.boundingRect().size()
+        corners = (QPointF(spot.x() - 8 - size.width(), spot.y() - size.height()), QPointF(spot.x() + 8, spot.y()))
+        places = [QRectF(corner, size) for corner in corners]
+        free = (p for p in places if p.left() > 0 and not any(p.intersects(other) for other in taken))
+        return next(free, None)
 
     def _place_level(self, level: Level, width: float) -> None:
         """The line and, at its right end, its name; where it lies outside the view the legend tells of it."""

@@ -34,6 +34,8 @@ class LossPlot(LivePlot):
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(theme, parent)
         self._raw = self.add_curve("raw", lambda t: t.loss_raw, width=1, noisy=True)
+        self._smooth = self.add_curve("smooth", lambda t: t.loss, width=2)
+        self._held_out = self.add_curve("held_out", lambda t: t.held_out, dots=True)
         self._controls = {
             "lora": self.add_curve("lora", lambda t: t.control_run, width=1.75, style=Qt.PenStyle.DashLine),
             "fixed": self.add_curve("fixed", lambda t: t.fixed_run, width=1.75, style=Qt.PenStyle.DashDotLine),
@@ -42,8 +44,8 @@ class LossPlot(LivePlot):
             "lora": self.add_curve("lora held-out", lambda t: t.control_run, dots=True, symbol="t1"),
             "fixed": self.add_curve("fixed held-out", lambda t: t.fixed_run, dots=True, symbol="s"),
         }
-        self._smooth = self.add_curve("smooth", lambda t: t.loss, width=2)
-        self._held_out = self.add_curve("held_out", lambda t: t.held_out, dots=True)
+        for curve in (self._smooth, self._held_out):
+            curve.item.setZValue(len(self.curves))  # above the controls, which come after it in the legend
         self._base = self.add_level(lambda t: t.held_out, lambda loss: filled("base model {loss}", loss=fixed(loss, 3)))
         self._chance = self.add_level(
             lambda t: t.reference, lambda loss: filled("chance ln V {loss}", loss=fixed(loss, 3))
@@ -55,15 +57,17 @@ class LossPlot(LivePlot):
         return tr("Loss (nats)")
 
     def curve_names(self) -> dict[str, str]:
-        return {
-            "raw": tr("each step"),
+        names = {
             "smooth": tr("smoothed"),
             "held_out": tr("held-out"),
             "lora": tr("without gate"),
-            "lora held-out": tr("without gate, held-out"),
             "fixed": tr("gate open from the start"),
-            "fixed held-out": tr("gate open, held-out"),
         }
+        if self._cursor is None:  # the legend has to leave room for the curves
+            compared = any(name in self.curves and len(self.curves[name].series) for name in ("lora", "fixed"))
+            return names if compared else {"raw": tr("each step")} | names
+        names |= {"raw": tr("each step")}
+        return names | {"lora held-out": tr("without gate, held-out"), "fixed held-out": tr("gate open, held-out")}
 
     def set_span(self, last: float) -> None:
         super().set_span(last)

@@ -29,7 +29,6 @@ SHOWN: dict[str, tuple[int | str, ...]] = {
     "Check": (0, 2, 3),
     "Progress": (3, "phase"),
     "Told": (1, "phase"),
-    "measure": (0,),
 }
 # Arguments of these are read from names and f-strings too; the window's own tr() must get plain literals.
 LOOSE = (
@@ -43,7 +42,6 @@ LOOSE = (
     "Check",
     "Progress",
     "Told",
-    "measure",
 )
 
 

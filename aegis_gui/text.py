@@ -86,6 +86,14 @@ def duration(seconds: float) -> str:
     return filled("{hours} h {minutes} min", hours=whole // 3600, minutes=whole % 3600 // 60)
 
 
+def roughly(seconds: float) -> str:
+    """A length of time that nobody knows to the second: 1 min, 11 min, 2.5 h."""
+    minutes = max(round(seconds / 60), 1)
+    if minutes < 100:
+        return filled("{minutes} min", minutes=minutes)
+    return filled("{hours} h", hours=number(round(minutes / 30) / 2, 3))
+
+
 def remaining(seconds: float) -> str:
     """Rounded as a person would say it."""
     if seconds < 20:

@@ -29,8 +29,8 @@ def _steps(summary: Mapping[str, Any]) -> str:
     done, planned = summary.get("steps_done"), summary.get("steps_planned")
     if done is None or planned is None:
         return _number(done)
-    early = mark("{done} of {total}: stopped early, because nothing got better any more")
-    template = early if summary.get("stopped_early") else mark("{done} of {total}")
+    early = mark("{done} of {total} steps; stopped early, because nothing got better any more")
+    template = early if summary.get("stopped_early") else mark("{done} of {total} steps")
     return filled(template, done=text.number(done), total=text.number(planned))
 
 

@@ -4,11 +4,13 @@ tests/data/ritual holds events.jsonl and the small result files of a real demo r
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QCoreApplication, QEvent
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
@@ -86,6 +88,37 @@ def recorded_events(stage: str = "") -> list[events.Event]:
     with (RITUAL / "events.jsonl").open(encoding="utf-8") as lines:
         found = [events.decode(line) for line in lines]
     return [event for event in found if not stage or event.stage == stage]
+
+
+def control_events(steps: int = 80) -> list[events.Event]:
+    """What a comparison tells while it runs: invented losses of both controls, drawn beside the recorded training."""
+    told = {"lora": "control: LoRA without gate", "fixed": "control: gate open from the start"}
+    found: list[events.Event] = [stamped(events.StepStarted(resumed=True), "train")]
+    for place, (kind, phase) in enumerate(told.items()):
+        for step in range(1, steps + 1):
+            loss = 3.32 - 0.3 * (1 - math.exp(-step / 40)) + 0.06 * place + 0.05 * math.sin(step * (place + 2))
+            found.append(stamped(events.Metric(f"{kind}_loss", step, loss), "train"))
+            if step % 20 == 0:
+                held_out = 3.27 - 0.002 * step + 0.03 * place
+                found.append(stamped(events.Metric(f"{kind}_held_out_loss", step, held_out), "train"))
+            found.append(stamped(events.Progress(step, steps, "steps", phase), "train"))
+    return found
+
+
+def control_row(verdicts: tuple[str, str] = ("helped", "no_difference"), **transition: object) -> dict[str, Any]:
+    """An invented control.json; without more its transition was not measured, for want of data orders."""
+    found = {"outcome": "not_measured", "reason": "too_few_orders", "n_orders": 1, "n_agreeing": 0, "step": None}
+    found |= {"tolerance": None, "sizes": {}, "pairs": {"lora": [], "fixed": []}}
+    sizes = {"helped": -0.0123, "hurt": 0.0208, "no_difference": 0.0004}
+    paired = {
+        f"gated_minus_{kind}": {
+            "nats": sizes[verdict], "standard_error": 0.0031, "n_tokens": 2032, "n_orders": 1, "verdict": verdict,
+        }
+        for kind, verdict in zip(("lora", "fixed"), verdicts, strict=True)
+    }  # fmt: skip
+    losses = {"gated-0": 2.9491, "lora-0": 2.9614, "fixed-0": 2.9487}
+    arms = {name: {"loss": loss, "standard_error": 0.0211, "perplexity": 19.1} for name, loss in losses.items()}
+    return {"arms": arms, "paired": paired, "transition": found | transition}
 
 
 def stamped(event: events.Event, stage: str) -> events.Event:

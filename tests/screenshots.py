@@ -13,21 +13,35 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gui_parts import open_window, recorded_events, recorded_run, stamped
+from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage, QPainter
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QScrollArea
 
 from aegis_core import events, hardware
 from aegis_core.plan import demo_plan
+from aegis_core.run_directory import write_json
 from aegis_gui.flow import PAGES
+from aegis_gui.form import Form
 from aegis_gui.i18n import LANGUAGES
+from aegis_gui.pages.train import RESULT, SETTINGS, TrainPage
 from aegis_gui.theme import THEMES
 from aegis_gui.window import Window
 
 SIZE = QSize(1280, 800)
 SHEET_COLUMNS, SHEET_WIDTH = 2, 960
 SETTLING_SECONDS = 0.3
+OBSERVED = control_row(
+    ("hurt", "no_difference"), outcome="observed", reason="", n_orders=4, n_agreeing=3, step=312, tolerance=25,
+    sizes={"lora": 0.0212, "fixed": -0.0184},
+)  # fmt: skip
+DIVERGED = events.warning(
+    "At step {step} the loss {loss} has risen {rise} nats above its lowest: the training diverges. "
+    "Lower the learning rate.",
+    step=61,
+    loss="4.102",
+    rise="0.713",
+)
 
 
 def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
@@ -51,6 +65,7 @@ def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list
     window.state.open(finished)
     for look in _looks(window):
         pictures += [_picture(window, out, page, "done", *look) for page in PAGES]
+    pictures += _train_views(window, out)
     window.state.create(runs / "ritual 儀式", demo_plan())
     for look in _looks(window):
         pictures += [_picture(window, out, page, "ready", *look) for page in PAGES[1:]]
@@ -71,6 +86,33 @@ def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list
     window.log.show()
     pictures += [_picture(window, out, "prepare", "failed", *look) for look in _looks(window)]
     return pictures
+
+
+def _train_views(window: Window, out: Path) -> list[Path]:
+    """Of the finished training: result and settings; then its comparison, as if it ran now."""
+    page, run = window.step_page("train"), window.state.run
+    assert isinstance(page, TrainPage) and run is not None
+    found: list[Path] = []
+    for state, row in (("result", None), ("compared", control_row()), ("observed", OBSERVED)):
+        if row:
+            write_json(run.step_folder("train") / "control.json", row)
+            window.state.refresh()
+        page.tabs.show_view(RESULT)
+        found += [_picture(window, out, "train", state, *look) for look in _looks(window)]
+    page.tabs.show_view(SETTINGS)
+    for form in page.findChildren(Form):
+        form.fold.setChecked(True)
+    area = page.tabs.stack.currentWidget()
+    assert isinstance(area, QScrollArea)
+    for part in range(4):
+        area.verticalScrollBar().setValue(area.verticalScrollBar().maximum() * part // 3)
+        found += [_picture(window, out, "train", f"settings{part}", *look) for look in _looks(window)]
+    window.state.begin()
+    for event in [*control_events(52), stamped(DIVERGED, "train")]:
+        window.state.receive(event)
+    found += [_picture(window, out, "train", "controls", *look) for look in _looks(window)]
+    window.state.end()
+    return found
 
 
 def _looks(window: Window) -> list[tuple[str, str]]:

@@ -43,6 +43,8 @@ UNITS = {
     "positions": mark("{done} of {total} positions"),
     "MiB": mark("{done} of {total} MiB"),
 }
+# Phases that the engine puts together from parts; listed here so that they are recognised and translated.
+PHASES = (mark("measuring {label}"),)
 
 
 class StepPage(QWidget):

@@ -157,8 +157,8 @@ class TrainPage(StepPage):
         column = QVBoxLayout(made)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(16)
-        column.addWidget(came_out)
         column.addWidget(gate)
+        column.addWidget(came_out)
         return made
 
     def _show_facts(self) -> None:
