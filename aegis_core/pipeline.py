@@ -97,7 +97,7 @@ def run_steps(
 def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
     started = time.monotonic()
     inputs = input_digests(ctx.run, plan, step)
-    ctx.emit(StepStarted(resumed=_begun_alike(ctx.run, plan, step, inputs)))
+    ctx.emit(StepStarted(resumed=_begun_alike(ctx.run, plan, step, inputs) or _only_adds(ctx.run, plan, step)))
     terminal: Event
     try:
         if missing := unfinished(ctx.run, plan, step):

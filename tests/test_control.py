@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from aegis_core.cancel import CancelToken
 from aegis_core.data.packed import IGNORED, Packed
-from aegis_core.events import Event, Log, Metric, Progress, StepFailed, StepFinished
+from aegis_core.events import Event, Log, Metric, Progress, StepFailed, StepFinished, StepStarted
 from aegis_core.pipeline import BY_ID, State, run_steps, states
 from aegis_core.plan import Plan, changed
 from aegis_core.report import markdown
@@ -80,6 +80,7 @@ def test_controls_are_added_to_a_finished_training_and_told_of(events: list[Even
     assert "loss" not in curves and "alpha" not in curves
     phases = {e.phase for e in events if isinstance(e, Progress)}
     assert {"control: LoRA without gate", "control: gate open from the start"} <= phases
+    assert [e.resumed for e in events if isinstance(e, StepStarted)] == [True], "its curves stay on screen"
     texts = [e.text for e in events if isinstance(e, Log)]
     assert "Control run 2 of 2: fixed-0." in texts
     assert sum("Against LoRA alone the gate" in text for text in texts) == 1
