@@ -37,6 +37,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "norm, gate shut": {"soul.train_norm": True, "soul.alpha_start": -20.0, "soul.alpha_target": -20.0},
     "inner layers, norm": {"soul.inner_layers": [7, 15, 22], "soul.train_norm": True},
     "all inner layers": {"soul.inner_layers": list(range(30))},
+    "all inner, lr 1e-3": {"soul.inner_layers": list(range(30)), "soul.rotation_learning_rate": 1e-3},
+    "all inner, lr 3e-3": {"soul.inner_layers": list(range(30)), "soul.rotation_learning_rate": 3e-3},
 }
 
 
