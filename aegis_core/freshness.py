@@ -164,6 +164,17 @@ def extended(plan: Plan, step: Step, done: Done) -> list[str]:
     return [name for name, value in now.items() if value != done.extension.get(name, default[name])]
 
 
+def only_adds(run: RunDirectory, plan: Plan, step: Step) -> bool:
+    """Whether a whole result lies there to which the plan merely adds."""
+    done = run.done(step.id)
+    return (
+        done is not None
+        and bool(extended(plan, step, done))
+        and not misfits(run, plan, step, done)
+        and not run.missing_outputs(done)
+    )
+
+
 def changed_settings(recorded: dict[str, Any], plan: Plan, step: Step) -> list[str]:
     """Names whose value is another one now. A setting younger than the record counts as having had its default."""
     default = settings_of(Plan(), step)

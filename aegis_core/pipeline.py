@@ -34,6 +34,7 @@ from .freshness import (
     extension_of,
     input_digests,
     misfits,
+    only_adds,
     settings_of,
     states,
     unfinished,
@@ -97,7 +98,7 @@ def run_steps(
 def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
     started = time.monotonic()
     inputs = input_digests(ctx.run, plan, step)
-    ctx.emit(StepStarted(resumed=_begun_alike(ctx.run, plan, step, inputs) or _only_adds(ctx.run, plan, step)))
+    ctx.emit(StepStarted(resumed=_begun_alike(ctx.run, plan, step, inputs) or only_adds(ctx.run, plan, step)))
     terminal: Event
     try:
         if missing := unfinished(ctx.run, plan, step):
@@ -156,7 +157,7 @@ def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) ->
     """Make the step's folder ready: continue an attempt of the same kind, add to a result that only asks for more,
     put aside anything else."""
     folder = run.step_folder(step.id)
-    adds = _only_adds(run, plan, step)
+    adds = only_adds(run, plan, step)
     if folder.exists() and not adds and not _begun_alike(run, plan, step, inputs):
         _put_aside(run, step)
     _retire_report(run)
@@ -164,17 +165,6 @@ def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) ->
     write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
     if adds:
         (folder / "done.json").unlink()
-
-
-def _only_adds(run: RunDirectory, plan: Plan, step: Step) -> bool:
-    """Whether a whole result lies there to which the plan merely adds."""
-    done = run.done(step.id)
-    return (
-        done is not None
-        and bool(extended(plan, step, done))
-        and not misfits(run, plan, step, done)
-        and not run.missing_outputs(done)
-    )
 
 
 def _retire_report(run: RunDirectory) -> None:

@@ -3,6 +3,7 @@
 "Not measured" and "not observed" are outcomes like any other and look as calm as they are.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -236,10 +237,12 @@ def _table(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _difference(pair: Mapping[str, Any]) -> str:
     if not pair:
         return ""
+    error = pair["standard_error"]
+    decimals = min(max(4, 1 - math.floor(math.log10(error))), 8) if error > 0 else 4  # the error is never a mere zero
     return filled(
         "{nats} ± {error} nats per held-out token; data orders: {n_orders}, tokens: {n_tokens}",
-        nats=_signed(pair["nats"]),
-        error=text.fixed(pair["standard_error"], 4),
+        nats=_signed(pair["nats"], decimals),
+        error=text.fixed(error, decimals),
         n_orders=pair["n_orders"],
         n_tokens=text.number(pair["n_tokens"]),
     )
@@ -280,6 +283,6 @@ def _losses(arms: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(tr(ARMS[kind]), " · ".join(losses)) for kind, losses in shown.items() if kind in ARMS]
 
 
-def _signed(nats: float) -> str:
-    shown = text.fixed(abs(nats), 4)
+def _signed(nats: float, decimals: int = 4) -> str:
+    shown = text.fixed(abs(nats), decimals)
     return shown if float(shown) == 0 else f"{'+' if nats > 0 else '−'}{shown}"

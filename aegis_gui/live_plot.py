@@ -289,9 +289,10 @@ class LivePlot(pg.PlotWidget):
             size = label.boundingRect()
             label.setVisible(last - first > size.width() + 8)
             label.setPos((first + last - size.width()) / 2, height - size.height() - 3)
-        for level in self.levels:
-            self._place_level(level, width)
         taken: list[QRectF] = []
+        for level in self.levels:
+            self._place_level(level, width, taken)
+        taken.clear()
         for mark in reversed(self.marks):
             place = self._place_of(mark, taken)
             inside = 0 <= self._pixel(mark.x, mark.y).x() <= width
@@ -308,8 +309,9 @@ class LivePlot(pg.PlotWidget):
         free = (p for p in places if p.left() > 0 and not any(p.intersects(other) for other in taken))
         return next(free, None)
 
-    def _place_level(self, level: Level, width: float) -> None:
-        """The line and, at its right end, its name; where it lies outside the view the legend tells of it."""
+    def _place_level(self, level: Level, width: float, taken: list[QRectF]) -> None:
+        """The line and, at its right end, its name, above it or else below; where it lies outside the view the legend
+        tells of it."""
         seen = level.value is not None and self._is_in_view(level.value)
         level.label.setVisible(seen)
         level.line.setVisible(seen)
@@ -318,8 +320,12 @@ class LivePlot(pg.PlotWidget):
         y = self._pixel(0, level.value).y()
         level.line.setLine(0, y, width, y)
         level.label.setText(level.text(level.value))
-        size = level.label.boundingRect()
-        level.label.setPos(width - size.width() - 6, y - size.height() - 1)
+        size = level.label.boundingRect().size()
+        place = QRectF(QPointF(width - size.width() - 6, y - size.height() - 1), size)
+        if any(place.intersects(other) for other in taken):
+            place.moveTop(y + 1)
+        level.label.setPos(place.topLeft())
+        taken.append(place)
 
     def _is_in_view(self, value: float) -> bool:
         low, high = self.view.viewRange()[1]

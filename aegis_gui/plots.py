@@ -28,7 +28,8 @@ MAX_DRAWN_SCHEDULE = 2000  # points: a schedule of a million steps has no more s
 class LossPlot(LivePlot):
     """Loss in nats: raw pale, smoothed strong, held-out as points, base model and chance level as dashed lines.
 
-    The controls are smoothed alike and drawn in strokes of their own; their held-out losses are points of their own.
+    The controls are smoothed alike and drawn in strokes of their own, above the solid line, which shows through where
+    they are the same; their held-out losses are points of their own.
     """
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
@@ -44,8 +45,6 @@ class LossPlot(LivePlot):
             "lora": self.add_curve("lora held-out", lambda t: t.control_run, dots=True, symbol="t1"),
             "fixed": self.add_curve("fixed held-out", lambda t: t.fixed_run, dots=True, symbol="s"),
         }
-        for curve in (self._smooth, self._held_out):
-            curve.item.setZValue(len(self.curves))  # above the controls, which come after it in the legend
         self._base = self.add_level(lambda t: t.held_out, lambda loss: filled("base model {loss}", loss=fixed(loss, 3)))
         self._chance = self.add_level(
             lambda t: t.reference, lambda loss: filled("chance ln V {loss}", loss=fixed(loss, 3))

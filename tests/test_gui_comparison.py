@@ -291,6 +291,14 @@ def test_a_verdict_is_a_word_with_its_difference_and_error(
     assert "2.9614 ± 0.0211" in texts(page.comparison)
 
 
+def test_an_error_too_small_for_four_decimals_is_not_shown_as_zero(page: TrainPage) -> None:
+    row = control_row()
+    row["paired"]["gated_minus_lora"] |= {"nats": -0.00012, "standard_error": 0.0000213}
+    compared(page.state, row)
+    page.state.refresh()
+    assert page.comparison.rows["gated_minus_lora"].detail.text().startswith("−0.000120 ± 0.000021 nats")
+
+
 OBSERVED = dict(
     outcome="observed", reason="", n_orders=4, n_agreeing=3, step=312, tolerance=25,
     sizes={"lora": -0.021, "fixed": -0.018},
@@ -342,6 +350,10 @@ def test_the_button_asks_for_both_controls_and_a_run_of_this_step(page: TrainPag
     assert asked.args == ["train", BOTH]
     page.state.change(BOTH)
     assert page.status == "stale" and page.comparison.button.isEnabled(), "the training itself still holds"
+    assert page.notice.text().startswith("The settings ask for more: LoRA without gate, Gate open from the start.")
+    assert page.notice.property("role") == "secondary"
+    page.state.change({"train.learning_rate": 1e-5})
+    assert "outdated" in page.notice.text() and page.notice.property("role") == "warn"
 
 
 def test_the_button_waits_while_something_runs_and_rests_when_all_is_compared(page: TrainPage) -> None:

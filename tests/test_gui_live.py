@@ -230,6 +230,27 @@ def test_chance_level_waits_at_the_edge_and_comes_into_view_with_a_destroyed_mod
     assert "↑" not in plain(plot._legend)
 
 
+@pytest.mark.parametrize("height", [110, 160, 240])
+def test_names_inside_a_plot_do_not_stand_on_each_other(qtbot: QtBot, plan: plans.Plan, height: int) -> None:
+    alpha, loss = AlphaPlot(LIGHT), LossPlot(LIGHT)
+    for plot in (alpha, loss):
+        qtbot.addWidget(plot)
+        plot.resize(320, height)
+        plot.set_span(200)
+        plot.show()
+    alpha.set_schedule(200, plan.soul)
+    loss.set_base(5.75)
+    loss.set_chance(5.68)
+    for step in range(1, 20):
+        loss.add_loss(step, 5.9 - step / 20)
+    for plot in (alpha, loss):
+        plot.refresh()
+    for names in ([mark.label for mark in alpha.marks], [level.label for level in loss.levels]):
+        places = [name.sceneBoundingRect() for name in names if name.isVisible()]
+        assert len(places) == 2
+        assert not places[0].intersects(places[1])
+
+
 def test_the_planned_alpha_gives_way_to_the_real_one(qtbot: QtBot, plan: plans.Plan) -> None:
     plot = AlphaPlot(LIGHT)
     qtbot.addWidget(plot)

@@ -149,7 +149,7 @@ class StepPage(QWidget):
         self.status_word.setText(tr(text.STATUS_WORDS[status]))
         self.notice.setText(self._notice(status))
         self.notice.setVisible(bool(self.notice.text()))
-        set_role(self.notice, "secondary" if status is Status.WAITING else "warn")
+        set_role(self.notice, "secondary" if status is Status.WAITING or self._only_adds() else "warn")
         if status is not Status.FAILED:
             self.failure.hide()
         self._show_progress()
@@ -162,6 +162,8 @@ class StepPage(QWidget):
     def _notice(self, status: Status) -> str:
         if status is Status.STALE:
             changed = self._changed()
+            if self._only_adds():
+                return filled("The settings ask for more: {what}. The next run adds it to what is there.", what=changed)
             if changed:
                 return filled("This result is outdated, because this changed: {what}. Run it again.", what=changed)
             return tr("This result is outdated, because an earlier step is. Run it again.")
@@ -171,6 +173,10 @@ class StepPage(QWidget):
         if status is Status.CANCELLED:
             return tr("Stopped. What was finished is kept; it goes on from there.")
         return ""
+
+    def _only_adds(self) -> bool:
+        run, step = self.state.run, freshness.BY_ID[self.step]
+        return run is not None and self.status is Status.STALE and freshness.only_adds(run, self.state.plan, step)
 
     def _changed(self) -> str:
         """What no longer fits this step's result, in the words of forms and rail."""
