@@ -177,7 +177,7 @@ def test_the_time_left_of_a_control_is_its_own(page: TrainPage, qtbot: QtBot) ->
     cockpit = page.cockpit
     cockpit.on_event(StepStarted(resumed=True, at=1000.0, stage="train"))
     for step in range(1, 6):
-        cockpit.on_event(Progress(76 + step, 81, "steps", at=1000.0 + step, stage="train"))
+        cockpit.on_event(Progress(76 + step, 400, "steps", at=1000.0 + step, stage="train"))
     for step in range(1, 21):
         told = Progress(step, 80, "steps", "control: LoRA without gate", at=1010.0 + step * 10, stage="train")
         cockpit.on_event(told)
