@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.context import StepContext
 from aegis_core.data.packed import IGNORED, Packed, save_packed
-from aegis_core.evaluation import reference
+from aegis_core.evaluation import precision, reference
 from aegis_core.evaluation.chain import Chain, adapted_model
 from aegis_core.evaluation.measurement import Measurement, load_measurement, mean_and_error, paired, save_measurement
 from aegis_core.evaluation.quality import measure, quality_of, read_quality, token_losses
@@ -24,7 +24,7 @@ from aegis_core.evaluation.reference import chosen_places
 from aegis_core.events import Event, Log, Progress
 from aegis_core.failures import UserError
 from aegis_core.models.identity import BaseModel, write_base
-from aegis_core.models.loading import load_model
+from aegis_core.models.loading import device_for, load_model
 from aegis_core.models.weights import weights_sha256
 from aegis_core.plan import Plan, changed
 from aegis_core.report.evidence import Evidence
@@ -286,6 +286,51 @@ def test_places_are_spread_over_all_tokens(tmp_path: Path) -> None:
     assert chosen_places(120, 50, VOCABULARY, tmp_path).tolist() == [i * 120 // 50 for i in range(50)]
     assert chosen_places(5, 50, VOCABULARY, tmp_path).tolist() == [0, 1, 2, 3, 4]
     assert chosen_places(0, 50, VOCABULARY, tmp_path).tolist() == []
+
+
+# Where and in which numbers
+
+
+def a_gpu_with(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 12_000_000_000))
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10_700_000_000, "cuda"), (10_500_000_000, "cpu")])
+def test_fake_gpu_takes_only_what_finds_room_beside_a_batch(
+    free: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_gpu_with(free, monkeypatch)
+    assert device_for(7_800_000_000).type == expected
+
+
+def test_fake_gpu_without_room_leaves_measuring_to_the_cpu_and_says_so_once(
+    quality_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_gpu_with(2_000_000_000, monkeypatch)
+    chain, events = chain_of(quality_run)
+    chain.base()
+    chain.adapted("lora", adapter_of(quality_run))
+    assert phases(events) == {"base model", "LoRA without gate"}
+    assert [e.text for e in events if isinstance(e, Log)] == [
+        "The GPU has no room for the unquantised model (0.0 GB in float32): it is measured on the CPU, "
+        "which takes longer."
+    ]
+
+
+def test_all_stages_of_a_run_are_computed_in_what_its_base_was(
+    quality_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "checkpoint_dtype", lambda folder: torch.bfloat16)
+    chain_of(quality_run)[0].base()
+    room = precision.psutil.virtual_memory()
+    monkeypatch.setattr(precision.psutil, "virtual_memory", lambda: room._replace(available=0))
+    assert precision.computing_dtype(torch.bfloat16, 80_000) is torch.bfloat16
+    assert chain_of(quality_run, "export")[0].dtype is torch.float32
+    ctx = StepContext(quality_run, "fuse", lambda event: None, CancelToken())
+    fuse.run(changed(quality_run.plan(), {"evaluation.kl_tokens": 0}), ctx)
+    proof = json.loads((ctx.folder / "proof.json").read_text(encoding="utf-8"))
+    assert proof["computed_in"] == "float32"
 
 
 # What survives a kill

@@ -7,6 +7,7 @@ header; quality.json beside it sums up. After a kill a stage with these very has
 import gc
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,15 +17,15 @@ from transformers import PreTrainedModel
 
 from ..context import StepContext
 from ..data.packed import Packed, load_packed
-from ..events import Progress, warning
+from ..events import Progress, note, warning
 from ..models.identity import BaseModel, read_base
-from ..models.loading import load_model
+from ..models.loading import device, load_model
 from ..plan import Plan
 from ..run_directory import sha256_of_file, sha256_of_json
 from ..soul.gate import Gate, load_soul
 from ..training.gated_model import GatedModel
 from .measurement import Measurement, load_measurement, save_measurement, tokens_sha256
-from .precision import checkpoint_dtype, computing_dtype
+from .precision import dtype_of_run, place_of
 from .quality import Quality, quality_of, read_quality, token_losses, write_quality
 from .reading import Decoder, LogitsOf, plain
 from .reference import Distance, ToBase, chosen_places, made_of, recording
@@ -44,6 +45,7 @@ class Chain:
     held_out: Packed
     n_kl: int
     tokens_sha256: str = field(init=False)
+    _told: set[str] = field(init=False, default_factory=set, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_sha256", tokens_sha256(self.held_out))
@@ -54,10 +56,25 @@ class Chain:
         held_out = load_packed(ctx.run.step_folder("prepare") / "held_out.safetensors")
         return cls(ctx, read_base(ctx.run), held_out, plan.evaluation.kl_tokens)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """What unquantised stages are computed in."""
-        return computing_dtype(checkpoint_dtype(self.base_model.path), self.base_model.n_parameters)
+        return dtype_of_run(self.ctx.run, self.base_model)
+
+    def place(self) -> torch.device:
+        """Where an unquantised stage is measured; says once in a step that the GPU is too small for it."""
+        chosen = place_of(self.base_model, self.dtype)
+        if chosen.type != device().type and "place" not in self._told:
+            self._told.add("place")
+            self.ctx.emit(
+                note(
+                    "The GPU has no room for the unquantised model ({needed} GB in {dtype}): "
+                    "it is measured on the CPU, which takes longer.",
+                    needed=f"{self.dtype.itemsize * self.base_model.n_parameters / 1e9:.1f}",
+                    dtype=_name(self.dtype),
+                )
+            )
+        return chosen
 
     def base(self) -> Quality:
         """The unquantised base, loaded for it and gone afterwards; its predictions stay for KL. Call it with no other
@@ -75,7 +92,7 @@ class Chain:
         if measured := self.kept(stage, of):
             return quality_of(measured)
         distance = self.distance()
-        model = adapted_model(self.base_model, adapter, soul, self.dtype)
+        model = adapted_model(self.base_model, adapter, soul, self.dtype, self.place())
         measured = self.measure(stage, model, distance)
         del model
         free_memory()
@@ -182,7 +199,7 @@ class Chain:
     def _base_measured(self, places: Tensor) -> Measurement:
         """Its predictions at these places are written while it is measured."""
         of = self.made_of([], _name(self.dtype))
-        model = _loaded(self.base_model, self.dtype)
+        model = _loaded(self.base_model, self.dtype, self.place())
         n_rows = len(model.get_output_embeddings().weight)
         with recording(self._reference, places, n_rows, of) if len(places) else nullcontext() as distance:
             measured = self.measure("base", plain(model, self.held_out.input_ids[0]), distance)
@@ -191,9 +208,11 @@ class Chain:
         return measured
 
 
-def adapted_model(base: BaseModel, adapter: Path, soul: Path | None, dtype: torch.dtype) -> GatedModel:
+def adapted_model(
+    base: BaseModel, adapter: Path, soul: Path | None, dtype: torch.dtype, place: torch.device | None = None
+) -> GatedModel:
     """Base, unmerged adapter and gate; without a soul file the gate is shut, which is plain LoRA."""
-    model = _loaded(base, dtype)
+    model = _loaded(base, dtype, place)
     adapted = PeftModel.from_pretrained(model, adapter, torch_device=str(model.device))
     if soul is None:
         shut = Gate(base.hidden_size, calibrate=True, alpha=0.0)
@@ -201,8 +220,8 @@ def adapted_model(base: BaseModel, adapter: Path, soul: Path | None, dtype: torc
     return GatedModel(adapted, load_soul(soul).gate()).eval()
 
 
-def _loaded(base: BaseModel, dtype: torch.dtype) -> PreTrainedModel:
-    return load_model(base.path, dtype, own_code="model" in base.own_code)
+def _loaded(base: BaseModel, dtype: torch.dtype, place: torch.device | None) -> PreTrainedModel:
+    return load_model(base.path, dtype, own_code="model" in base.own_code, place=place)
 
 
 def free_memory() -> None:

@@ -1,4 +1,8 @@
-"""What the stages of one run are computed in: the same for each, so that their differences are the models'."""
+"""What the stages of one run are computed in: the same for each, so that their differences are the models'.
+
+Decided when the base is measured, from what is free then; train/measured/base.safetensors says in its header what it
+was, and every later stage of the run follows it. Where a stage runs, GPU or CPU, is decided for each.
+"""
 
 from pathlib import Path
 
@@ -7,8 +11,11 @@ import torch
 
 from ..fusion.anatomy import EMBEDDING, HEAD
 from ..fusion.merge import FLOATS
-from ..models.loading import device
+from ..models.identity import BaseModel
+from ..models.loading import DTYPES, device_for
 from ..models.weights import stored_tensors
+from ..run_directory import RunDirectory, sha256_of_json
+from .reference import made_of
 
 
 def checkpoint_dtype(folder: Path) -> torch.dtype:
@@ -21,8 +28,22 @@ def checkpoint_dtype(folder: Path) -> torch.dtype:
 def computing_dtype(checkpoint: torch.dtype, n_parameters: int) -> torch.dtype:
     """What models run in where they are compared: the checkpoint's own dtype, but float32 on a CPU with room for it.
 
-    A CPU gains nothing from 16 bits, and without the rounding of every layer the weights themselves are compared.
+    A CPU gains nothing from 16 bits, and without the rounding of every layer the weights themselves are compared. A
+    GPU on which the weights find no room does not count: they are read on the CPU then.
     """
-    if device().type != "cpu":
+    if device_for(checkpoint.itemsize * n_parameters).type != "cpu":
         return checkpoint
     return torch.float32 if 4 * n_parameters < 0.6 * psutil.virtual_memory().available else checkpoint
+
+
+def dtype_of_run(run: RunDirectory, base: BaseModel) -> torch.dtype:
+    """What this base was measured in at the beginning of the run's training; `computing_dtype` where it was not yet."""
+    found = made_of(run.step_folder("train") / "measured" / "base.safetensors")
+    if found.get("weights") == sha256_of_json([base.sha256]) and found.get("dtype") in DTYPES:
+        return DTYPES[found["dtype"]]
+    return computing_dtype(checkpoint_dtype(base.path), base.n_parameters)
+
+
+def place_of(base: BaseModel, dtype: torch.dtype) -> torch.device:
+    """Where that base, or a model of its size, is measured."""
+    return device_for(dtype.itemsize * base.n_parameters)

@@ -16,7 +16,7 @@ from ..cancel import CancelToken
 from ..data.packed import Packed, load_packed
 from ..evaluation.chain import free_memory
 from ..evaluation.measurement import Measurement, paired, tokens_sha256
-from ..evaluation.precision import checkpoint_dtype, computing_dtype
+from ..evaluation.precision import checkpoint_dtype, computing_dtype, dtype_of_run, place_of
 from ..evaluation.quality import Quality, quality_of, token_losses
 from ..evaluation.reference import Distance
 from ..events import Verdict
@@ -123,20 +123,22 @@ def prove(
     cancel: CancelToken,
     on_progress: Listener = _silent,
     distance: Callable[[], Distance | None] = lambda: None,
+    computed_in: torch.dtype | None = None,
 ) -> Proof:
     """Run the gated model, then the fused folder, over every held-out token and compare them.
 
     The gated model is the base that was merged into, with unmerged adapter, gate and rotation. What it says waits in
     the folder `scratch` (at most 2 GB of logits, from sequences spread evenly), where a later attempt finds it if
-    this one is killed before the end. `distance` makes a fresh distance to the base for each of the two. UserError if
-    nothing is held out, or there is no room for even a few logits.
+    this one is killed before the end. `distance` makes a fresh distance to the base for each of the two. Both run in
+    `computed_in`, or in what suits this machine. UserError if nothing is held out, or there is no room for even a few
+    logits.
     """
     if not held_out.n_counted:
         raise UserError(
             "There are no held-out tokens to prove the fusion on.", "Prepare the data again with more held out."
         )
     dtype = checkpoint_dtype(ingredients.base.path)
-    wide = computing_dtype(dtype, ingredients.base.n_parameters)
+    wide = computed_in or computing_dtype(dtype, ingredients.base.n_parameters)
     walk = _Walk(held_out, cancel, on_progress)
     record = scratch / "gated"
     settle(record)
@@ -153,7 +155,7 @@ def prove(
         to_base = distance()
     spoken = Spoken(record)
     try:
-        fused = _fused(folder, wide, spoken, walk, to_base)
+        fused = _fused(ingredients, folder, wide, spoken, walk, to_base)
     finally:
         spoken.close()
     free_memory()
@@ -186,7 +188,8 @@ def verify(run: RunDirectory, cancel: CancelToken | None = None) -> list[Verdict
         ]
     held_out = load_packed(run.step_folder("prepare") / "held_out.safetensors")
     with tempfile.TemporaryDirectory(dir=run.step_folder("fuse")) as scratch:
-        return prove(ingredients, folder, held_out, Path(scratch), cancel).verdicts()
+        wide = dtype_of_run(run, ingredients.base)
+        return prove(ingredients, folder, held_out, Path(scratch), cancel, computed_in=wide).verdicts()
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,8 @@ def _dictate(
     of: str,
 ) -> None:
     """Write down in the folder `draft` what the gated model says; the model is gone on return."""
-    base = load_model(ingredients.base.path, dtype, own_code="model" in ingredients.base.own_code)
+    place, own_code = place_of(ingredients.base, dtype), "model" in ingredients.base.own_code
+    base = load_model(ingredients.base.path, dtype, own_code=own_code, place=place)
     adapted = PeftModel.from_pretrained(base, ingredients.adapter, torch_device=str(base.device))
     model = GatedModel(adapted, ingredients.soul.gate()).eval()
     with dictation_file(draft).open("wb") as file, HeadProbe(model.causal.get_decoder().norm) as probe:
@@ -241,8 +245,15 @@ def _dictate(
     dictation.finish(draft, measured, difference, of)
 
 
-def _fused(folder: Path, dtype: torch.dtype, spoken: Spoken, walk: _Walk, distance: Distance | None) -> Measurement:
-    model = load_model(folder, dtype)
+def _fused(
+    ingredients: Ingredients,
+    folder: Path,
+    dtype: torch.dtype,
+    spoken: Spoken,
+    walk: _Walk,
+    distance: Distance | None,
+) -> Measurement:
+    model = load_model(folder, dtype, place=place_of(ingredients.base, dtype))
 
     def logits_of(ids: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=ids.to(model.device), use_cache=False).logits

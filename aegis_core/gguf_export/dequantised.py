@@ -8,23 +8,23 @@ from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
 from ..cancel import CancelToken
-from ..models.loading import device
+from ..models.loading import device_for
 from .families import MappedTensor, mapped_tensors
 from .gguf_file import GgufFile
 from .model_folder import ModelFolder
 
 
 def dequantised_model(file: GgufFile, folder: ModelFolder, cancel: CancelToken) -> PreTrainedModel:
-    """The model that the file holds, on `device()`, evaluating: dequantised by gguf-py, order of rows undone.
+    """The model that the file holds, evaluating: dequantised by gguf-py, order of rows undone.
 
-    float32 wherever that fits; on a GPU too small for it float16.
+    float32 wherever that fits; on a GPU too small for it float16; on the CPU if even that finds no room.
     """
     weights = dict(_weights(file, mapped_tensors(folder), cancel))
-    dtype = _dtype(sum(weight.numel() for weight in weights.values()))
+    place, dtype = _place_and_dtype(sum(weight.numel() for weight in weights.values()))
     kind = cast(type[PreTrainedModel], MODEL_FOR_CAUSAL_LM_MAPPING[type(folder.config)])
     model: PreTrainedModel = kind.from_pretrained(None, config=folder.config, state_dict=weights, dtype=dtype)
     model.config.use_cache = False
-    model.to(device())  # type: ignore[arg-type]  # transformers wraps torch's own method
+    model.to(place)  # type: ignore[arg-type]  # transformers wraps torch's own method
     return model.eval()
 
 
@@ -35,8 +35,9 @@ def _weights(file: GgufFile, mapped: list[MappedTensor], cancel: CancelToken) ->
             yield tensor.source, tensor.unpack(torch.from_numpy(file.values(tensor.name))).contiguous()
 
 
-def _dtype(n_values: int) -> torch.dtype:
-    if not torch.cuda.is_available():
-        return torch.float32
-    free, _ = torch.cuda.mem_get_info()
-    return torch.float32 if n_values * 4 * 1.3 < free else torch.float16
+def _place_and_dtype(n_values: int) -> tuple[torch.device, torch.dtype]:
+    for dtype in (torch.float32, torch.float16):
+        place = device_for(dtype.itemsize * n_values)
+        if place.type != "cpu":
+            return place, dtype
+    return torch.device("cpu"), torch.float32

@@ -20,11 +20,24 @@ from ..events import Log, note
 from ..failures import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MEASURING_BYTES = 2_000_000_000  # activations of one batch and the logits of one sequence
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, StrictDataclassError)
 
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_for(n_bytes: int) -> torch.device:
+    """Where weights of `n_bytes` are only read, not trained: `device()`, or the CPU if the GPU has no room for them.
+
+    The GPU must have that much free, a tenth more, and what a batch takes.
+    """
+    chosen = device()
+    if chosen.type == "cpu":
+        return chosen
+    free, _ = torch.cuda.mem_get_info()
+    return chosen if 1.1 * n_bytes + MEASURING_BYTES <= free else torch.device("cpu")
 
 
 def choose_dtype(name: str) -> torch.dtype:
@@ -93,12 +106,19 @@ def load_tokenizer(folder: Path, *, own_code: bool = False) -> PreTrainedTokeniz
     return tokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype, quantise: bool = False, *, own_code: bool = False) -> PreTrainedModel:
-    """A causal language model of a local folder on `device()`, evaluating, without a cache.
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    quantise: bool = False,
+    *,
+    own_code: bool = False,
+    place: torch.device | None = None,
+) -> PreTrainedModel:
+    """A causal language model of a local folder, evaluating, without a cache, on `place` or else on `device()`.
 
     With `quantise` (see `wants_nf4`) the linear layers of its blocks are NF4 with double quantisation, computing in
-    `dtype`. Only safetensors, and only transformers' own classes unless `own_code` (the user's written consent).
-    UserError if the folder holds no model that fits, or lacks a part of one.
+    `dtype`, always on the GPU. Only safetensors, and only transformers' own classes unless `own_code` (the user's
+    written consent). UserError if the folder holds no model that fits, or lacks a part of one.
     """
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -130,7 +150,7 @@ def load_model(folder: Path, dtype: torch.dtype, quantise: bool = False, *, own_
         )
     model.config.use_cache = False
     if not quantise:  # 4-bit layers were made on the GPU and stay there
-        nn.Module.to(model, device())
+        nn.Module.to(model, place or device())
     return model.eval()
 
 

@@ -33,7 +33,10 @@ def run(plan: Plan, ctx: StepContext) -> None:
         model = unproven(folder)
         merge(ingredients, model, ctx.cancel, _reporting(ctx, "merge"))
     chain = Chain.of(ctx, plan)
-    proof = prove(ingredients, model, chain.held_out, ctx.folder, ctx.cancel, _sequences(ctx), chain.distance)
+    chain.place()  # says where both will run
+    proof = prove(
+        ingredients, model, chain.held_out, ctx.folder, ctx.cancel, _sequences(ctx), chain.distance, chain.dtype
+    )
     for verdict in proof.verdicts():
         ctx.emit(verdict)
     if not proof.passed:
