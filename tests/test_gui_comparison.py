@@ -369,6 +369,18 @@ def test_the_button_waits_while_something_runs_and_rests_when_all_is_compared(pa
     assert button.isEnabled() and "Trainings to be added: 6" in page.comparison.cost.text()
 
 
+def test_a_comparison_that_was_stopped_can_go_on(page: TrainPage) -> None:
+    assert page.state.run is not None
+    folder = page.state.run.step_folder("train")
+    (folder / "done.json").unlink()  # as the pipeline does when it begins to add
+    page.state.refresh()
+    assert not page.comparison.button.isEnabled(), "a training without its adapter is not whole"
+    (folder / "adapter").mkdir(exist_ok=True)
+    write_json(folder / "adapter" / "adapter_config.json", {})
+    page.state.refresh()
+    assert page.comparison.button.isEnabled()
+
+
 def test_an_outdated_training_is_not_compared(page: TrainPage) -> None:
     page.state.change({"train.learning_rate": 1e-5})
     assert not page.comparison.button.isEnabled()

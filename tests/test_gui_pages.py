@@ -21,6 +21,7 @@ from pytestqt.qtbot import QtBot
 from aegis_core import events
 from aegis_core.plan import changed, demo_plan
 from aegis_gui.flow import PAGES, Status
+from aegis_gui.pages.prepare import PreparePage
 from aegis_gui.run_view import RunView
 from aegis_gui.window import SMALLEST, Window
 
@@ -186,6 +187,14 @@ def test_the_export_page_lists_files_with_size_and_checks(finished: Window) -> N
         assert name in said
 
 
+def drawn(window: Window, stage: str, qtbot: QtBot) -> None:
+    """Wait until the page of a step shows all it is going to; its look into the data is a process of its own."""
+    qtbot.wait(DRAWN_MILLISECONDS)
+    page = window.pages[stage]
+    if isinstance(page, PreparePage):
+        qtbot.waitUntil(lambda: not page.look.running, timeout=60_000)
+
+
 @pytest.mark.parametrize("stage", ["check", "prepare", "train", "fuse", "export", "chat", "report"])
 def test_a_page_that_watched_shows_the_same_as_one_that_is_opened_later(
     begun: Window, qtbot: QtBot, stage: str
@@ -198,14 +207,14 @@ def test_a_page_that_watched_shows_the_same_as_one_that_is_opened_later(
     begun.show_page(stage)
     live(begun, stage)
     assert begun.state.status(stage) is Status.DONE
-    qtbot.wait(DRAWN_MILLISECONDS)
+    drawn(begun, stage, qtbot)
     watched = texts(begun.pages[stage])
     begun.state.open(begun.state.run.path)
     begun.state.view = RunView()
     for event in recorded_events(stage):
         begun.state.view.apply(event)
     begun.pages[stage].show_run(begun.state.view)
-    qtbot.wait(DRAWN_MILLISECONDS)
+    drawn(begun, stage, qtbot)
     assert sorted(texts(begun.pages[stage]).splitlines()) == sorted(watched.splitlines())
 
 
