@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from . import plan as plans
@@ -30,7 +31,6 @@ from .freshness import (
     State,
     Step,
     changed_settings,
-    extended,
     extension_of,
     input_digests,
     misfits,
@@ -46,6 +46,7 @@ from .run_directory import RunDirectory, read_done, read_json, rename, sha256_of
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
 _BEGUN = "begun.json"
+_BEFORE = "done.before.json"  # the marker of a result while something is added to it
 REPORT_FILES = ("report.json", "report.md", "report.html")
 
 
@@ -79,6 +80,7 @@ def run_steps(
     for step in steps:
         plan = run.plan()
         ctx = StepContext(run, step.id, sink, cancel)
+        _settle_addition(run, step)
         if not again and _restore(run, plan, step):
             ctx.emit(note("The earlier result of {step} fits the settings again and is kept.", step=step.id))
         state = states(run, plan)[step.id]
@@ -135,6 +137,7 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
             stage=step.id,
         )
         terminal = with_smaller_settings(terminal, ctx.run, plan)
+    _settle_addition(ctx.run, step)
     if "torch" in sys.modules:
         gc.collect()  # models hold themselves in cycles; the next step needs the memory
     ctx.emit(terminal)
@@ -164,7 +167,19 @@ def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) ->
     folder.mkdir(exist_ok=True)
     write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
     if adds:
-        (folder / "done.json").unlink()
+        rename(folder / "done.json", folder / _BEFORE)
+
+
+def _settle_addition(run: RunDirectory, step: Step) -> None:
+    """An addition that was cut off leaves the result it was to be added to, with its evidence as it is now."""
+    folder = run.step_folder(step.id)
+    before = read_done(folder, _BEFORE)
+    if before is None:
+        return
+    if run.done(step.id) is None:
+        outputs = [replace(a, sha256="") if a.evidence else a for a in before.outputs if run.output_path(a).is_file()]
+        run.write_done(step.id, before.settings, before.inputs, outputs, before.seconds, before.extension)
+    (folder / _BEFORE).unlink()
 
 
 def _retire_report(run: RunDirectory) -> None:
@@ -193,11 +208,7 @@ def _restore(run: RunDirectory, plan: Plan, step: Step) -> bool:
     done = read_done(previous)
     if done is None or run.done(step.id) or _begun_alike(run, plan, step, input_digests(run, plan, step)):
         return False
-    if (
-        misfits(run, plan, step, done)
-        or extended(plan, step, done)
-        or not all(_still_there(previous.parent, a) for a in done.outputs)
-    ):
+    if misfits(run, plan, step, done) or not all(_still_there(previous.parent, a) for a in done.outputs):
         return False
     _discard(folder)
     rename(previous, folder)

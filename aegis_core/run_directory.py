@@ -205,9 +205,9 @@ class RunDirectory:
         return Artifact(self.name_of(path), size, known or sha256_of_file(path), artifact.evidence)
 
 
-def read_done(folder: Path) -> Done | None:
+def read_done(folder: Path, name: str = "done.json") -> Done | None:
     """The marker in a step's folder, or None; UserError if it is damaged or of a newer format than this program's."""
-    path = folder / "done.json"
+    path = folder / name
     if not path.is_file():
         return None
     try:

@@ -350,7 +350,9 @@ def test_the_step_leaves_model_proof_quality_and_says_what_it_measured(fusion_ru
     recorded = {Path(event.path).name for event in events if isinstance(event, Artifact)}
     assert recorded >= {"model.safetensors", "config.json", "tokenizer.model", RECORD, "proof.json", "quality.json"}
     last = {e.phase: e for e in events if isinstance(e, Progress)}
-    assert last.keys() == {"hash", "merge", "base model", "gated", "fused"} and all(e.done == e.total for e in last.values())
+    assert last.keys() == {"hash", "merge", "base model", "gated", "fused"} and all(
+        e.done == e.total for e in last.values()
+    )
     assert {v.status for v in verify(fusion_run)} == {"pass"}
     assert sorted(p.name for p in folder.iterdir()) == ["measured", "model", "proof.json", "quality.json"]
 

@@ -162,6 +162,25 @@ def test_a_stop_during_a_measurement_keeps_the_step_that_was_made(run: RunDirect
     assert [row["step"] for row in read_metrics(run.path / "train" / "metrics.jsonl")] == [1, 2]
 
 
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_measurement_that_was_cut_off_is_caught_up_on_resume(run: RunDirectory, tmp_path: Path, step: int) -> None:
+    whole = RunDirectory.create(tmp_path / "whole", run.plan())
+    ritual(whole, "prepare", "train")
+    ritual(run, "prepare")
+    cancel = CancelToken()
+
+    def stop_before_measuring(event: Event) -> None:
+        if isinstance(event, Progress) and event.unit == "steps" and event.done == step:
+            cancel.cancel()
+
+    run_steps(run, (BY_ID["train"],), stop_before_measuring, cancel)
+    assert checkpoints.step_of(checkpoints.newest(run.path / "train")) == step
+    ritual(run, "train")
+    rows = [read_metrics(r.path / "train" / "metrics.jsonl") for r in (run, whole)]
+    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in each] for each in rows]
+    assert timeless[0] == timeless[1]
+
+
 def test_the_reported_loss_is_the_mean_over_the_tokens_that_count(run: RunDirectory) -> None:
     ritual(run, "prepare")
     data = load_packed(run.path / "prepare" / "train.safetensors")

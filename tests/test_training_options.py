@@ -1,5 +1,8 @@
 """What the plan's training options do: learned alpha, trained norm, inner rotations, waiting rotations, early stop."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +12,15 @@ import torch
 from peft import PeftModel
 
 from aegis_core.cancel import CancelToken
-from aegis_core.data.packed import load_packed
+from aegis_core.data.packed import Packed, load_packed
 from aegis_core.events import Event, Log, Metric
 from aegis_core.failures import UserError
 from aegis_core.models.loading import load_model
-from aegis_core.pipeline import BY_ID, run_steps
-from aegis_core.plan import LoraPlan, SoulPlan, changed
+from aegis_core.pipeline import BY_ID, State, run_steps, states
+from aegis_core.plan import LoraPlan, Plan, SoulPlan, changed
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.soul.gate import load_soul
+from aegis_core.training import trainer
 from aegis_core.training.gated_model import gated_for_training
 from aegis_core.training.health import Health
 from aegis_core.training.metrics import read_metrics
@@ -195,3 +199,84 @@ def test_a_loss_near_chance_a_divergence_and_a_model_worse_than_its_base_are_tol
 
 def test_one_wild_step_is_no_divergence() -> None:
     assert warnings_of([2.0] * 15 + [6.0] + [2.0] * 15) == []
+
+
+def test_the_same_adapter_is_the_same_bytes_in_every_process(pico_model: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; from aegis_core.models.loading import load_model; "
+        "from aegis_core.plan import LoraPlan, SoulPlan; "
+        "from aegis_core.training.gated_model import gated_for_training; "
+        "model = load_model(Path(sys.argv[1]), torch.float32); "
+        "gated_for_training(model, LoraPlan(), SoulPlan(), 0).save_adapter(Path(sys.argv[2]), 'base')"
+    )
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])}
+        command = [sys.executable, "-c", code, str(pico_model), str(tmp_path / seed)]
+        subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
+    configs = [(tmp_path / seed / "adapter_config.json").read_bytes() for seed in ("1", "2")]
+    assert configs[0] == configs[1]
+
+
+def test_an_addition_that_is_cut_off_leaves_the_finished_training_as_it_was(run: RunDirectory) -> None:
+    ritual(run, "prepare", "train")
+    digest = run.done("train").digest
+    settings(run, control__lora=True)
+    cancel = CancelToken()
+
+    def stop_in_the_control(event: Event) -> None:
+        if isinstance(event, Metric) and event.name == "lora_loss" and event.step == 2:
+            cancel.cancel()
+
+    run_steps(run, (BY_ID["train"],), stop_in_the_control, cancel)
+    assert run.done("train").digest == digest  # whole, though less than what is asked for
+    assert states(run, run.plan())["train"] is State.STALE
+    settings(run, control__lora=False)
+    assert states(run, run.plan())["train"] is State.DONE
+    settings(run, control__lora=True)
+    ritual(run, "train")
+    assert run.done("train").digest == digest
+    assert not (run.path / "train" / "done.before.json").exists()
+
+
+def test_a_result_that_comes_back_is_added_to_and_not_made_again(run: RunDirectory) -> None:
+    ritual(run, "prepare", "train")
+    digest, rate = run.done("train").digest, run.plan().train.learning_rate
+    settings(run, train__learning_rate=1e-3)
+    cancel = CancelToken()
+    run_steps(run, (BY_ID["train"],), lambda e: cancel.cancel() if isinstance(e, Metric) and e.step else None, cancel)
+    settings(run, train__learning_rate=rate, control__lora=True)
+    names = {e.name for e in ritual(run, "train") if isinstance(e, Metric)}
+    assert "lora_loss" in names and "loss" not in names
+    assert run.done("train").digest == digest
+
+
+def test_a_step_that_fp16_skips_is_told_without_a_norm_and_too_many_end_the_training(
+    pico_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a fake scaler at accelerate's edge, since a CPU has none."""
+    reports: list[StepReport] = []
+
+    def broken_training(n_steps: int, n_broken: int) -> None:
+        plan = changed(Plan(), {"train.steps": n_steps, "train.warmup_steps": 0})
+        gated = gated_for_training(load_model(pico_model, torch.float32), plan.lora, plan.soul, 0)
+        broken = iter([float("nan")] * n_broken)
+        gated.gate.rotation.generator.register_hook(lambda gradient: gradient * next(broken, 1.0))
+        ids = torch.arange(128).view(4, 32)
+        hooks = Hooks(after_step=reports.append)
+        fit(gated, plan, Packed(ids, ids.clone()), CancelToken(), hooks, tmp_path, keep=False)
+
+    with pytest.raises(UserError, match="at step 1"):
+        broken_training(3, 1)
+    make_step = torch.optim.AdamW.step
+
+    def skipping_step(self: torch.optim.AdamW, closure: None = None) -> None:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if all(gradient.isfinite().all() for gradient in gradients):
+            make_step(self, closure)
+
+    monkeypatch.setattr(trainer, "scales_loss", lambda accelerator: True)
+    monkeypatch.setattr(torch.optim.AdamW, "step", skipping_step)
+    broken_training(3, 1)
+    assert [report.rotation_grad_norm is None for report in reports] == [True, False, False]
+    with pytest.raises(UserError, match="at step 21"):
+        broken_training(30, 30)

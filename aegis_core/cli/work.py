@@ -141,7 +141,7 @@ def _with_helpers(run: RunDirectory, steps: tuple[Step, ...], again: bool, setti
         processes.help_along(run)
         return 0
     code = perform(run, steps, again, settings)
-    if code != 1:
+    if code == 0:  # otherwise the launcher ends the others, which may be anywhere in the loop
         processes.dismiss_helpers()
     return code
 

@@ -135,7 +135,7 @@ def _unreadable(path: Path) -> UserError:
 
 
 def _weight_names(path: Path, keys: list[str], dora: bool) -> frozenset[str]:
-    """The names of the base model's weights that the adapter's tensors belong to, two or for DoRA three tensors each."""
+    """The names of the base model's weights that the adapter's tensors belong to, two or three tensors each."""
     suffixes = (*_SUFFIXES, _MAGNITUDE) if dora else _SUFFIXES
     names = set()
     for key in keys:

@@ -20,6 +20,7 @@ class PeakMemory(AbstractContextManager["PeakMemory"]):
         self._process = psutil.Process()
         self._resident = self._process.memory_info().rss
         self._over = threading.Event()
+        self._final: int | None = None
         self._thread: threading.Thread | None = None
         if _cuda():
             import torch
@@ -33,13 +34,16 @@ class PeakMemory(AbstractContextManager["PeakMemory"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._final = self.n_bytes
         self._over.set()
         if self._thread:
             self._thread.join()
 
     @property
     def n_bytes(self) -> int:
-        """The peak since entering, as `models.memory.Forecast.corrected` takes it."""
+        """The peak from entering to leaving, or to now, as `models.memory.Forecast.corrected` takes it."""
+        if self._final is not None:
+            return self._final
         if self._thread is None:
             import torch
 

@@ -92,7 +92,12 @@ def phase_table(plan: Plan, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def schedule_points(plan: Plan) -> dict[str, Any]:
-    """Steps (counted from 1) of the schedule's critical point and of the half-open gate, and the gate at the end."""
+    """Steps (counted from 1) of the schedule's critical point and of the half-open gate, and the gate at the end.
+
+    No such points where alpha is learned: it follows no schedule.
+    """
+    if plan.soul.alpha == "learned":
+        return {"kind": "learned", "critical_step": None, "half_open_step": None, "gate_final": None}
     half_open = half_open_step(plan.train.steps, plan.soul)
     return {
         "kind": plan.soul.schedule.kind,

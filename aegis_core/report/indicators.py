@@ -14,6 +14,7 @@ from ..chat.questions import load_questions
 from ..plan import GOLDEN_RATIO
 from ..run_directory import RunDirectory, sha256_of_json
 from ..soul.gate import Soul, load_soul
+from ..training.early_stopping import stopped_early
 from .evidence import Evidence, Gap
 from .findings import SKIPPED, Finding, guarded, judged
 from .phrases import Phrase, phrase
@@ -43,8 +44,9 @@ def indicators(run: RunDirectory, before_hash: Callable[[], None] = lambda: None
 
 
 def training_completed(evidence: Evidence) -> Finding:
-    """metrics.jsonl has every planned step once, in order, with finite numbers."""
-    n_planned = evidence.run.plan().train.steps
+    """metrics.jsonl has every planned step once, in order, with finite numbers; an early stop must follow its rule."""
+    plan = evidence.run.plan()
+    n_planned = plan.train.steps
     expected = phrase("steps 1 to {n_steps} without a gap, every number finite", n_steps=n_planned)
 
     def measure() -> Finding:
@@ -52,11 +54,13 @@ def training_completed(evidence: Evidence) -> Finding:
         problems = evidence.changes("train", evidence.path("train", "metrics.jsonl"))
         if [row["step"] for row in rows] != list(range(1, len(rows) + 1)):
             problems.append(phrase("the steps are not contiguous"))
-        if len(rows) != n_planned:
+        early = len(rows) < n_planned and stopped_early(rows, plan)
+        if len(rows) != n_planned and not early:
             problems.append(phrase("{n_rows} of {n_steps} steps are there", n_rows=len(rows), n_steps=n_planned))
         if broken := [row["step"] for row in rows if not _finite(row[name] for name in NUMBERS_OF_A_STEP)]:
             problems.append(phrase("step {step} holds a number that is not finite", step=broken[0]))
-        return judged(phrase("{n_rows} of {n_steps} steps", n_rows=len(rows), n_steps=n_planned), expected, problems)
+        said = "{n_rows} of {n_steps} steps, stopped early as planned" if early else "{n_rows} of {n_steps} steps"
+        return judged(phrase(said, n_rows=len(rows), n_steps=n_planned), expected, problems)
 
     return guarded(expected, measure)
 

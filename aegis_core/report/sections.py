@@ -140,6 +140,10 @@ def _paired(pair: dict[str, Any] | None) -> str:
     return with_error(pair["difference"], pair["standard_error"], sign=True) if pair else "–"
 
 
+def _step(step: int | None, t: Translate) -> str:
+    return "–" if step is None else t("step {step}", step=step)
+
+
 def _training(row: dict[str, Any], t: Translate) -> Section:
     training, summary = row["training"], row["training"]["summary"]
     if summary is None:
@@ -147,11 +151,8 @@ def _training(row: dict[str, Any], t: Translate) -> Section:
     points = training["schedule"]
     facts = [
         (t("schedule"), t(points["kind"])),
-        (t("critical point"), t("step {step}", step=points["critical_step"])),
-        (
-            t("gate half open"),
-            "–" if points["half_open_step"] is None else t("step {step}", step=points["half_open_step"]),
-        ),
+        (t("critical point"), _step(points["critical_step"], t)),
+        (t("gate half open"), _step(points["half_open_step"], t)),
         (t("alpha at the end"), number(summary.get("alpha_final"))),
         (t("gate at the end, σ(α)"), number(points["gate_final"])),
         (t("mean rotation angle, radians"), number(summary.get("rotation_angle"))),

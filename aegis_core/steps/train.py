@@ -21,6 +21,7 @@ from ..plan import Plan
 from ..run_directory import atomic_folder, write_json
 from ..soul.schedule import critical_step, half_open_step
 from ..training.control import Material, adapter_of, run_controls
+from ..training.early_stopping import stopped_early
 from ..training.gated_model import GatedModel, gated_for_training
 from ..training.health import Health
 from ..training.metrics import read_metrics
@@ -57,12 +58,12 @@ def run(plan: Plan, ctx: StepContext) -> None:
     with memory.peak:
         train_to_the_end(gated, plan, data, ctx.cancel, ctx.folder, resume, watch)
     _save(ctx, gated, base)
+    if watch.n_steps or not (ctx.folder / "summary.json").is_file():
+        _summarise(plan, ctx, chance, memory.peak.n_bytes, time.monotonic() - started)
     if quantised:
         gated.eval()
         chain.trained("gated_nf4", gated, adapter=ctx.folder / "adapter", soul=ctx.folder / "soul.safetensors")
-    run_controls(plan, ctx, gated, Material(data, held_out))
-    if watch.n_steps or not (ctx.folder / "summary.json").is_file():
-        _summarise(plan, ctx, watch, chance, memory.peak.n_bytes, time.monotonic() - started)
+    run_controls(plan, ctx, gated, Material(base.source, data, held_out))
     del model, gated, watch
     if adapter := adapter_of("lora", ctx.folder):
         free_memory()
@@ -99,9 +100,8 @@ class _Memory:
 
 def _save(ctx: StepContext, gated: GatedModel, base: BaseModel) -> None:
     adapter = ctx.folder / "adapter"
-    gated.model.peft_config["default"].base_model_name_or_path = base.source
     with atomic_folder(adapter) as draft:
-        gated.model.save_pretrained(str(draft), save_embedding_layers=False)
+        gated.save_adapter(draft, base.source)
     soul = gated.gate.soul(base.source, base.revision, base.sha256)
     soul.save(ctx.folder / "soul.safetensors")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -109,13 +109,13 @@ def _save(ctx: StepContext, gated: GatedModel, base: BaseModel) -> None:
     ctx.artifact(ctx.folder / "soul.safetensors")
 
 
-def _summarise(plan: Plan, ctx: StepContext, watch: Watch, chance: float, peak_bytes: int, seconds: float) -> None:
+def _summarise(plan: Plan, ctx: StepContext, chance: float, peak_bytes: int, seconds: float) -> None:
     rows = read_metrics(ctx.folder / "metrics.jsonl")
     scheduled = plan.soul.alpha == "scheduled"
     summary = {
         "steps_planned": plan.train.steps,
         "steps_done": len(rows),
-        "stopped_early": len(rows) < plan.train.steps and watch.enough(),
+        "stopped_early": stopped_early(rows, plan),
         "loss_first": rows[0]["loss"],
         "loss_last": rows[-1]["loss"],
         "held_out_loss_last": _last_measured(rows),

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..context import StepContext
 from ..data.packed import Packed
-from ..evaluation.chain import tokens_sha256
+from ..evaluation.chain import free_memory, tokens_sha256
 from ..evaluation.measurement import save_measurement
 from ..evaluation.quality import quality_of, token_losses, write_quality
 from ..events import Log, Progress, note
@@ -31,8 +31,9 @@ from .watch import Told, Watch
 
 @dataclass(frozen=True)
 class Material:
-    """What all arms learn from and are measured on."""
+    """What all arms start from, learn from and are measured on."""
 
+    base_model: str
     data: Packed
     held_out: Packed
 
@@ -94,10 +95,12 @@ def _train(arm: Arm, plan: Plan, ctx: StepContext, base: PreTrainedModel, materi
         train_to_the_end(gated, own, material.data, ctx.cancel, folder, resume, watch)
         if arm.order == 0:
             with atomic_folder(folder / "adapter") as draft:
-                gated.model.save_pretrained(str(draft), save_embedding_layers=False)
+                gated.save_adapter(draft, material.base_model)
         _finish(arm, ctx, gated, material.held_out)
     finally:
         gated.release()
+        del gated
+        free_memory()  # adapters and moments hold themselves in cycles; the next arm needs the room
 
 
 def _told(arm: Arm) -> Told:

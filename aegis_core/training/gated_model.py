@@ -1,6 +1,8 @@
 """A causal language model with the gate between its final norm and its head."""
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -75,6 +77,14 @@ class GatedModel(nn.Module):
         summed = next_token_loss(self.hidden(input_ids), self.head.weight, labels)
         n_counted = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return {"loss": summed / n_counted}
+
+    def save_adapter(self, folder: Path, base_model: str) -> None:
+        """Write the adapter into `folder`; the same adapter gives the same bytes in every process."""
+        assert isinstance(self.model, PeftModel)
+        config: Any = self.model.peft_config["default"]
+        config.base_model_name_or_path = base_model
+        config.target_modules = sorted(config.target_modules)  # a set has another order in each process
+        self.model.save_pretrained(str(folder), save_embedding_layers=False)
 
     def release(self) -> None:
         """Take adapter and inner rotations out of the base model again, which is then as it was."""

@@ -20,6 +20,11 @@ class MetricsFile:
         with self._path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
+    def complete_last(self, row: dict[str, Any]) -> None:
+        """Put a fuller form of the last row in its place."""
+        rows = [*read_metrics(self._path)[:-1], row]
+        write_text(self._path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
     def sync(self) -> None:
         """Force the rows to the disk, before a checkpoint that relies on them is named."""
         with self._path.open("rb+") as file:

@@ -64,6 +64,7 @@ def trainer_arguments(plan: Plan, folder: Path, dtype: torch.dtype) -> TrainingA
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
+        ddp_timeout=7 * 24 * 3600,  # the other processes wait while the first measures
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would split the batch behind our loss
     return arguments

@@ -7,12 +7,14 @@ which train along in lockstep (the gradients are averaged) and write nothing but
 import json
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 
 from ..cancel import CancelToken
 from ..data.packed import load_packed
+from ..evaluation.chain import free_memory
 from ..models.identity import read_base
 from ..models.loading import choose_dtype, load_model, wants_nf4
 from ..plan import Plan, dumps, loads
@@ -21,6 +23,7 @@ from .gated_model import gated_for_training
 from .trainer import Hooks, fit
 
 TRAIN = "train"
+_PATIENCE = timedelta(days=7)  # the others wait while the first process measures, or is paused over the weekend
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def help_along(run: RunDirectory) -> None:
         gated = gated_for_training(base, plan.lora, plan.soul, plan.train.seed, shut=row["shut"])
         fit(gated, plan, data, CancelToken(), Hooks(), Path(row["folder"]), None if resume is None else Path(resume))
         del base, gated
+        free_memory()
 
 
 def _broadcast(message: str) -> str:
@@ -73,7 +77,7 @@ def _broadcast(message: str) -> str:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState(cpu=not torch.cuda.is_available())
+    PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     held = [message]
     broadcast_object_list(held, from_process=0)
     return held[0]

@@ -28,10 +28,14 @@ def train_to_the_end(
     Afterwards `gated` holds the final weights and alpha, also if there was nothing left to do.
     """
     n_done = 0 if resume is None else checkpoints.step_of(resume)
+    if resume is not None:
+        load_trainable(gated, resume)
+        if not (gated.shut or gated.gate.learned):
+            gated.gate.alpha.fill_(alpha_at(n_done - 1, plan.train.steps, plan.soul))
+        if watch.owes_measurement():
+            watch.catch_up()
     if resume is None or (n_done < plan.train.steps and not watch.enough()):
         call_helpers(Job(plan, gated.shut, folder, resume))
         fit(gated, plan, data, cancel, watch.hooks(), folder, resume)
-        return
-    load_trainable(gated, resume)
-    if not (gated.shut or gated.gate.learned):
-        gated.gate.alpha.fill_(alpha_at(n_done - 1, plan.train.steps, plan.soul))
+    if watch.owes_measurement():  # stopped in the very last one
+        cancel.check()

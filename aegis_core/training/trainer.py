@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -30,15 +31,16 @@ _MOST_SKIPPED = 20  # so many steps in a row without a finite gradient: no loss 
 class StepReport:
     """What one optimiser step was: `step` counts from 1; gradient norms are those before clipping.
 
-    `alpha` is None where the gate is shut.
+    `alpha` is None where the gate is shut. Norms are None where the loss scale was too large for fp16, so that the step
+    was skipped and the scale lowered.
     """
 
     step: int
     loss: float
     alpha: float | None
     learning_rate: float
-    grad_norm: float
-    rotation_grad_norm: float
+    grad_norm: float | None
+    rotation_grad_norm: float | None
     n_tokens: int
     seconds: float
 
@@ -80,6 +82,15 @@ def fit(
             step=trainer.state.global_step,
             steps=plan.train.steps,
         )
+
+
+def scales_loss(accelerator: Accelerator) -> bool:
+    """Whether fp16's loss scaler is at work: it skips a step whose gradient is not finite, and lowers the scale."""
+    return accelerator.scaler is not None
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 class _Sequences(Dataset[dict[str, Tensor]]):
@@ -170,7 +181,7 @@ class _GatedTrainer(Trainer):
         norms = [nn.utils.clip_grad_norm_(group, limit).item() for group in groups]
         if not all(map(math.isfinite, norms)):
             self._n_skipped += 1
-            if self.accelerator.scaler is None or self._n_skipped > _MOST_SKIPPED:
+            if not scales_loss(self.accelerator) or self._n_skipped > _MOST_SKIPPED:
                 raise self._not_finite("gradient")
         else:
             self._n_skipped = 0
@@ -188,7 +199,13 @@ class _GatedTrainer(Trainer):
             assert self.optimizer is not None
             for group in self.optimizer.param_groups:
                 if group.get("rotation"):
-                    group["lr"] *= gate(alpha)  # the scheduler sets it anew before the next step
+                    group["lr"] = self._plan.soul.rotation_learning_rate * self._lr_part() * gate(alpha)
+
+    def _lr_part(self) -> float:
+        """Where warm-up and cosine are now: a part of the full learning rate."""
+        assert self.lr_scheduler is not None
+        part: float = self.lr_scheduler.lr_lambdas[0](self.lr_scheduler.last_epoch)
+        return part
 
     def _not_finite(self, what: str) -> UserError:
         return UserError(
@@ -207,8 +224,8 @@ class _GatedTrainer(Trainer):
             loss=loss,
             alpha=alpha,
             learning_rate=self._learning_rate,
-            grad_norm=self._norms[0],
-            rotation_grad_norm=self._norms[1],
+            grad_norm=_number(self._norms[0]),
+            rotation_grad_norm=_number(self._norms[1]),
             n_tokens=int(n_tokens),
             seconds=now - self._step_started,
         )

@@ -1,6 +1,7 @@
 """What is told, measured and recorded while a training runs."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ..evaluation.answering import greedy_answer
 from ..evaluation.quality import finite, measure
 from ..events import Metric, PhaseChanged, Progress, Sample
 from ..plan import Plan
-from ..soul.schedule import SETTLED_DISTANCE, gate, phases
+from ..soul.schedule import gate, phases
+from .early_stopping import enough, settled_measurements
 from .gated_model import GatedModel
 from .health import Health
 from .metrics import MetricsFile, read_metrics
@@ -66,21 +68,19 @@ class Watch:
         scheduled = not gated.shut and plan.soul.alpha == "scheduled"
         self._phases = phases(plan.train.steps, plan.soul) if scheduled else []
         self._phase = self._phases[n_done - 1] if n_done and self._phases else ""
-        self._metrics = MetricsFile(folder / "metrics.jsonl", n_done)
+        self._path = folder / "metrics.jsonl"
+        self._metrics = MetricsFile(self._path, n_done)
         self._measured: list[float] = []  # held-out losses since alpha has arrived
-        for row in read_metrics(folder / "metrics.jsonl"):
+        for row in read_metrics(self._path):
             self._health.after_step(row["step"], row["loss"])
-            self._remember(row)
+            self._measured += settled_measurements([row], plan)
 
     def hooks(self) -> Hooks:
         return Hooks(self.after_step, self._metrics.sync, self.enough)
 
     def enough(self) -> bool:
         """Whether early stopping is on and the last measurements brought nothing better, with alpha arrived."""
-        patience = self._plan.train.early_stopping
-        if not patience or len(self._measured) <= patience:
-            return False
-        return min(self._measured[-patience:]) >= min(self._measured[:-patience])
+        return enough(self._measured, self._plan.train.early_stopping)
 
     def after_step(self, report: StepReport) -> None:
         self.n_steps += 1
@@ -103,13 +103,23 @@ class Watch:
         for log in self._health.after_step(report.step, report.loss):
             self._ctx.emit(log)
         if self._due(report.step):
-            try:
+            # a stop ends the measurement only: the step was made and is saved; what is owed is caught up on resume
+            with suppress(Cancelled):
                 row["held_out_loss"] = self._held_out_loss(report.step)
-            except Cancelled:  # only the measurement ends: the step was made and is saved before training stops
-                if report.step == self._plan.train.steps:
-                    raise  # a finished training needs its last measurement
         self._metrics.append(row)
-        self._remember(row)
+        self._measured += settled_measurements([row], self._plan)
+
+    def owes_measurement(self) -> bool:
+        """Whether a stop cut off the measurement of the last step that was made."""
+        rows = read_metrics(self._path)
+        return bool(rows) and self._due(rows[-1]["step"]) and "held_out_loss" not in rows[-1]
+
+    def catch_up(self) -> None:
+        """Measure what is owed; the model must be as it was after that step. May raise Cancelled."""
+        row = read_metrics(self._path)[-1]
+        row["held_out_loss"] = self._held_out_loss(row["step"])
+        self._metrics.complete_last(row)
+        self._measured += settled_measurements([row], self._plan)
 
     def _announce(self, row: dict[str, Any]) -> None:
         step, told = row["step"], self._told
@@ -123,11 +133,6 @@ class Watch:
                 self._ctx.emit(Metric(name, step, row[name]))
             self._ctx.emit(Metric("tokens_per_second", step, row["tokens"] / max(row["seconds"], 1e-9)))
         self._ctx.emit(Progress(step, self._plan.train.steps, "steps", told.phase))
-
-    def _remember(self, row: dict[str, Any]) -> None:
-        arrived = row["alpha"] is None or abs(row["alpha"] - self._plan.soul.alpha_target) < SETTLED_DISTANCE
-        if "held_out_loss" in row and (arrived or self._plan.soul.alpha == "learned"):
-            self._measured.append(row["held_out_loss"])
 
     def _due(self, step: int) -> bool:
         every = self._plan.train.evaluate_steps
