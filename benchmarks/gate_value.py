@@ -22,9 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 LORA = "lora"
-# What each arm changes in the demo plan; LoRA alone shuts the gate.
+# What each arm changes in the demo plan; those named lora shut the gate.
 ARMS: dict[str, dict[str, Any]] = {
     LORA: {},
+    "lora, lr x 2": {"train.learning_rate": 5.4e-4},
     "gated": {},
     "fixed": {"soul.alpha_start": (1 + math.sqrt(5)) / 2},
     "waits scaled": {"soul.rotation_waits": "scaled"},
@@ -94,7 +95,7 @@ def _trained(base: Any, arm: str, seed: int, data: Any, held_out: Any, folder: P
     from aegis_core.training.trainer import Hooks, fit
 
     plan = changed(demo_plan(), ARMS[arm] | {"train.seed": seed})
-    gated = gated_for_training(base, plan.lora, plan.soul, seed, shut=arm == LORA)
+    gated = gated_for_training(base, plan.lora, plan.soul, seed, shut=arm.startswith(LORA))
     fit(gated, plan, data, CancelToken(), Hooks(), folder, keep=False)
     losses = _token_losses(gated.eval().logits, held_out)
     gated.release()
