@@ -10,6 +10,7 @@ from tiny_families import FAMILIES, build
 
 from aegis_core.events import Telemetry
 from aegis_core.failures import UserError
+from aegis_core.models import memory_parts
 from aegis_core.models.memory import (
     Capacity,
     Forecast,
@@ -20,6 +21,7 @@ from aegis_core.models.memory import (
     recorded_scale,
     table,
 )
+from aegis_core.models.memory_advice import smaller
 from aegis_core.models.memory_parts import CHUNK_TOKENS
 from aegis_core.models.shape import ModelShape, read_shape, shape_of
 from aegis_core.models.weights import stored_tensors
@@ -29,6 +31,12 @@ ROOT = Path(__file__).parent.parent
 GB = 10**9
 PHI = ModelShape("phi3", 3072, 8192, 32, 32, 32, 96, 32064, tied=False)
 """Phi-3.5-mini's sizes, as in its config.json."""
+
+
+@pytest.fixture(autouse=True)
+def with_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of a GPU are those of a machine that has it."""
+    monkeypatch.setattr(memory_parts, "has_bitsandbytes", lambda: True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -82,6 +90,15 @@ def test_phi_35_on_a_12_gb_card_takes_what_its_users_report() -> None:
     full = forecast(PHI, changed(Plan(), {"model.quantisation": "none"}), device="cuda")
     assert full.weights == 2 * PHI.n_parameters
     assert full.verdict(8 * GB) == "too_large"
+
+
+def test_without_bitsandbytes_auto_keeps_the_base_in_sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_parts, "has_bitsandbytes", lambda: False)
+    found = forecast(PHI, Plan(), device="cuda")
+    plain = changed(Plan(), {"model.quantisation": "none", "train.optimizer": "adamw"})
+    assert found.parts == forecast(PHI, plain, device="cuda").parts and found.weights == 2 * PHI.n_parameters
+    suggested = {name for step in smaller(plain, PHI, Capacity("cuda", 12 * GB)) for name in step.changes}
+    assert "train.batch_size" in suggested and "model.quantisation" not in suggested
 
 
 def test_the_chunk_of_the_loss_is_the_one_that_is_counted() -> None:

@@ -19,6 +19,7 @@ from aegis_core.cli.work import set_command
 from aegis_core.events import Event, StepFailed, Telemetry, decode, encode
 from aegis_core.failures import OUT_OF_MEMORY, explain
 from aegis_core.freshness import BY_ID
+from aegis_core.models import memory_parts
 from aegis_core.models.identity import BaseModel, write_base
 from aegis_core.models.memory import Capacity, forecast
 from aegis_core.models.memory_advice import first_that_fits, smaller, with_smaller_settings
@@ -37,6 +38,12 @@ TINY_LLAMA = {
     "num_attention_heads": 4,
     "vocab_size": 320,
 }
+
+
+@pytest.fixture(autouse=True)
+def with_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of a GPU are those of a machine that has it."""
+    monkeypatch.setattr(memory_parts, "has_bitsandbytes", lambda: True)
 
 
 @pytest.fixture

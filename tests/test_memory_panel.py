@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from aegis_core import events
 from aegis_core.failures import OUT_OF_MEMORY
+from aegis_core.models import memory_parts
 from aegis_core.models.identity import BaseModel, write_base
 from aegis_core.models.memory import Capacity, forecast, record
 from aegis_core.models.shape import read_shape
@@ -39,6 +40,12 @@ FAILED = events.StepFailed(
     values={"settings": "train.batch_size = 1", "need": "5.0 GB", "room": "12.0 GB"},
     changes={"train.batch_size": 1, "train.accumulation": 2, "train.gradient_checkpointing": "on"},
 )
+
+
+@pytest.fixture(autouse=True)
+def with_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures of a GPU are those of a machine that has it."""
+    monkeypatch.setattr(memory_parts, "has_bitsandbytes", lambda: True)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from ..plan import Plan, changed
 from ..run_directory import RunDirectory
 from .identity import read_base
 from .memory import MARGIN_CORRECTED, Capacity, Forecast, capacity_in, forecast, gigabytes, recorded_scale
-from .memory_parts import Device, checkpoints, is_quantised
+from .memory_parts import Device, can_quantise, checkpoints, is_quantised
 from .shape import ModelShape, read_shape
 
 _STEP = "train"
@@ -115,7 +115,7 @@ def _ever_smaller(plan: Plan, device: Device) -> Iterator[dict[str, Any]]:
     if not checkpoints(plan, device):
         changes["train.gradient_checkpointing"] = "on"
         yield dict(changes)
-    if device == "cuda" and not is_quantised(plan, device):
+    if can_quantise(device) and not is_quantised(plan, device):
         changes["model.quantisation"] = "nf4"
         yield dict(changes)
     while length >= 2 * _SHORTEST:

@@ -16,6 +16,7 @@
 - others: what other programs hold on this card, or in this machine's RAM, right now.
 """
 
+import importlib.util
 from typing import Literal, TypedDict
 
 from ..plan import Plan
@@ -73,8 +74,18 @@ def scaling_parts(shape: ModelShape, plan: Plan, device: Device, n_tokens: int) 
 
 
 def is_quantised(plan: Plan, device: Device) -> bool:
-    """Whether the base is kept in 4 bits: auto does so on an NVIDIA GPU; never on a CPU."""
-    return device == "cuda" and plan.model.quantisation != "none"
+    """Whether the base is kept in 4 bits: auto does so where it can be; never on a CPU."""
+    setting = plan.model.quantisation
+    return device == "cuda" and (setting == "nf4" or (setting == "auto" and can_quantise(device)))
+
+
+def can_quantise(device: Device) -> bool:
+    """Whether weights in 4 bits and an optimiser in 8 are possible: an NVIDIA GPU and bitsandbytes, only looked for."""
+    return device == "cuda" and has_bitsandbytes()
+
+
+def has_bitsandbytes() -> bool:
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def checkpoints(plan: Plan, device: Device) -> bool:
@@ -85,7 +96,8 @@ def checkpoints(plan: Plan, device: Device) -> bool:
 
 
 def _eight_bit(plan: Plan, device: Device) -> bool:
-    return device == "cuda" and plan.train.optimizer != "adamw"
+    setting = plan.train.optimizer
+    return device == "cuda" and setting != "adamw" and (setting != "auto" or can_quantise(device))
 
 
 def _compute_bytes(plan: Plan, device: Device) -> int:
