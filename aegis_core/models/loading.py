@@ -46,7 +46,8 @@ def choose_dtype(name: str) -> torch.dtype:
         return DTYPES[name]
     if not torch.cuda.is_available():
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Older cards emulate bf16: possible, but slow.
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def wants_nf4(quantisation: str) -> bool:
@@ -163,7 +164,7 @@ def _nf4(dtype: torch.dtype) -> dict[str, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         ),
-        "device_map": {"": 0},
+        "device_map": {"": torch.cuda.current_device()},  # of several processes each has its own
     }
 
 
