@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.context import StepContext
 from aegis_core.data.packed import Packed, save_packed
+from aegis_core.evaluation.quality import read_quality
 from aegis_core.events import Event, Progress, Verdict
 from aegis_core.failures import UserError
 from aegis_core.fusion.ingredients import RECORD, gather
@@ -528,6 +529,17 @@ def test_a_finished_file_survives_an_interruption(tmp_path, export_folder):
     events = run_export(run)
     assert "writing F16" not in {event.phase for event in events if isinstance(event, Progress)}
     assert len(read_json(run.path / "export/files.json")) == 2
+
+
+def test_a_wish_for_more_tokens_of_kl_measures_again_and_writes_nothing_again(tmp_path, export_folder):
+    run = export_run(tmp_path / "run", export_folder, **{"export.types": ("f16",), "evaluation.kl_tokens": 40})
+    run_export(run)
+    before = read_json(run.path / "export/files.json")
+    run.write_plan(changed(run.plan(), {"evaluation.kl_tokens": 50}))
+    phases = {event.phase for event in run_export(run) if isinstance(event, Progress)}
+    assert "measuring F16" in phases and not phases & {"writing F16", "checking F16", "comparing F16 with llama.cpp"}
+    assert read_json(run.path / "export/files.json") == before
+    assert read_quality(run.path / "export/quality.json")["f16"].kl_tokens == 50
 
 
 def test_a_finished_file_of_other_content_is_made_again(tmp_path, export_folder):

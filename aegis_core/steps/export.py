@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..cancel import CancelToken
 from ..context import StepContext
@@ -71,12 +72,14 @@ def run(plan: Plan, ctx: StepContext) -> None:
     for path in paths.values():
         _refuse_foreign(ctx, path)
     chain = Chain.of(ctx, plan)
-    finished = {kind: done for kind in kinds if (done := _already(ctx, kind, paths[kind], content, chain))}
-    _check_space(target, source, [RECIPES[kind] for kind in kinds if kind not in finished])
+    written = {kind: row for kind in kinds if (row := _already(ctx, kind, paths[kind], content))}
+    _check_space(target, source, [RECIPES[kind] for kind in kinds if kind not in written])
+    finished: dict[str, Finished] = {}
     for kind in kinds:
         ctx.cancel.check()
-        if kind in finished:
+        if kind in written:
             ctx.emit(note("{file} is finished already and is kept.", file=paths[kind].name))
+            finished[kind] = _kept(ctx, written[kind], paths[kind], folder, chain)
             continue
         finished[kind] = done = _export(ctx, source, kind, paths[kind], chain)
         chain.keep(kind, done.measured, chain.made_of([done.row["sha256"]], _DEQUANTISED))
@@ -196,13 +199,31 @@ def _measured(
     ctx: StepContext, file: GgufFile, folder: ModelFolder, chain: Chain, label: str
 ) -> tuple[Measurement, list[Position]]:
     """Held-out losses of the file's own tensors in torch, and torch's view of some positions."""
-    distance = chain.distance()
-    model = dequantised_model(file, folder, ctx.cancel)
-    measured = chain.measure(f"measuring {label}", plain(model, chain.held_out.input_ids[0]), distance)
+    model, measured = _read(ctx, file, folder, chain, label)
     places = positions(Plain(model).logits, chain.held_out, ctx.cancel)
     del model
     free_memory()  # it is needed for llama.cpp next
     return measured, places
+
+
+def _read(
+    ctx: StepContext, file: GgufFile, folder: ModelFolder, chain: Chain, label: str
+) -> tuple[PreTrainedModel, Measurement]:
+    distance = chain.distance()
+    model = dequantised_model(file, folder, ctx.cancel)
+    return model, chain.measure(f"measuring {label}", plain(model, chain.held_out.input_ids[0]), distance)
+
+
+def _kept(ctx: StepContext, row: dict[str, Any], path: Path, folder: ModelFolder, chain: Chain) -> Finished:
+    """A finished file; measured again where the plan now asks for more (KL on more tokens) than was measured."""
+    kind = row["type"]
+    of = chain.made_of([row["sha256"]], _DEQUANTISED)
+    measured = chain.kept(kind, of)
+    if measured is None:
+        measured = _read(ctx, GgufFile(path), folder, chain, RECIPES[kind].label)[1]
+        free_memory()
+        chain.keep(kind, measured, of)
+    return Finished(row, measured)
 
 
 def _compare_losses(ctx: StepContext, finished: dict[str, Finished], chain: Chain) -> None:
@@ -252,8 +273,6 @@ def _leave(ctx: StepContext, finished: dict[str, Finished], paths: dict[str, Pat
     for path in chain.files():
         ctx.artifact(path, evidence=True)
     chain.forget_base()  # 200 MB for a small model; the last stage is measured
-    for kind in finished:
-        _marker(ctx, kind).unlink(missing_ok=True)
 
 
 def _source(plan: Plan, run: RunDirectory, folder: ModelFolder) -> Source:
@@ -274,19 +293,16 @@ def _content(run: RunDirectory, source: Source) -> str:
     return sha256_of_json([done.digest if done else "", weights, header])
 
 
-def _already(ctx: StepContext, kind: str, path: Path, content: str, chain: Chain) -> Finished | None:
-    """A file that an interrupted attempt finished from the same content, its bytes still the same."""
+def _already(ctx: StepContext, kind: str, path: Path, content: str) -> dict[str, Any] | None:
+    """The row of a file that an earlier attempt finished from the same content, its bytes still the same."""
     marker = _marker(ctx, kind)
     if not (marker.is_file() and path.is_file()):
         return None
     record = read_json(marker)
     if record["content"] != content or record["path"] != str(path):
         return None
-    sha256 = record["row"]["sha256"]
-    measured = chain.kept(kind, chain.made_of([sha256], _DEQUANTISED))
-    if measured is None or sha256_of_file(path) != sha256:
-        return None
-    return Finished(record["row"], measured)
+    row: dict[str, Any] = record["row"]
+    return row if sha256_of_file(path) == row["sha256"] else None
 
 
 def _marker(ctx: StepContext, kind: str) -> Path:
