@@ -530,8 +530,8 @@ def test_ctrl_c_waits_for_the_child_to_finish_cleanly_and_ends_with_130(tmp_path
     saved = tmp_path / "saved"
     child = textwrap.dedent(f"""
         import pathlib, time
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             time.sleep(0.3)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data.packed import Packed
 from ..failures import UserError
+from ..fixed_order import in_fixed_order
 from ..run_directory import atomic
 
 
@@ -55,7 +55,7 @@ def save_measurement(path: Path, measurement: Measurement, made_of: dict[str, st
     if measurement.divergences is not None:
         tensors["divergences"] = measurement.divergences
     with atomic(path) as draft:
-        save_file(tensors, draft, metadata=made_of)
+        draft.write_bytes(in_fixed_order(tensors, made_of))
 
 
 def load_measurement(path: Path) -> tuple[Measurement, dict[str, str]]:

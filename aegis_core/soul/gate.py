@@ -1,16 +1,15 @@
 """The gate: how much of the rotated hidden state joins the plain one, and the same thing folded into weights."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..failures import UserError
+from ..fixed_order import in_fixed_order
 from ..run_directory import atomic
 from .rotation import BLOCK, N_FREE, SO8Rotation, blocks, rotate, rotate_columns, rotate_rows
 
@@ -170,15 +169,7 @@ class Soul:
             tensors[_NORM_SCALE] = self.norm_scale.float().contiguous()
         tensors |= {f"{_INNER}{layer}": generator.float().contiguous() for layer, generator in self.inner.items()}
         with atomic(path) as draft:
-            draft.write_bytes(_in_fixed_order(save(tensors, metadata)))
-
-
-def _in_fixed_order(file: bytes) -> bytes:
-    """The same safetensors file with its header sorted: by itself, safetensors orders metadata at random."""
-    end = 8 + int.from_bytes(file[:8], "little")
-    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    padded = header.ljust(-(-len(header) // 8) * 8)  # the tensors stay aligned
-    return len(padded).to_bytes(8, "little") + padded + file[end:]
+            draft.write_bytes(in_fixed_order(tensors, metadata))
 
 
 def load_soul(path: Path) -> Soul:
