@@ -50,6 +50,8 @@ def _alike(a: str, b: str) -> bool:
         (chat([("user", ""), ("assistant", " ")]), Flaw.BLANK),
         (chat([("user", "Why?")]), Flaw.NO_ANSWER),
         (chat([("gpt", "Hello!")]), Flaw.NO_ANSWER),
+        (plain("a \udc00"), Flaw.HALF_CHARACTER),
+        (asked("Why?", "So.", topic="\ud83d"), Flaw.HALF_CHARACTER),
         (chat([("user", "Why?"), ("tool", "42"), ("assistant", "Because.")]), Flaw.FOREIGN_ROLE),
     ],
 )

@@ -58,6 +58,16 @@ def test_everything_left_out_is_counted_and_told(prepared: Prepare) -> None:
     assert data["preview"]["reads"] == {"question": "質問", "answer": "回答"}
 
 
+def test_half_a_character_costs_its_sample_and_nothing_else(prepared: Prepare) -> None:
+    rows = [*ROWS, {"質問": "なぜ \ud83d?", "回答": "So."}, {"質問": "なぜ?", "回答": "Whole: \ud83d\ude00"}]
+    data, events = prepared(rows)
+    assert (data["n_samples"], data["n_half_character"]) == (14, 1)
+    assert data["train"]["n_samples"] + data["held_out"]["n_samples"] == 13
+    assert said(events, "warning") == ["1 samples hold half a character (a lone surrogate) and are left out."]
+    with pytest.raises(UserError, match=r"Every sample of .* holds half a character"):
+        prepared([rows[12]] * 3)
+
+
 def test_no_sequence_has_nothing_to_learn_and_the_counts_are_those_of_the_files(
     prepared: Prepare, run: RunDirectory
 ) -> None:

@@ -81,6 +81,8 @@ def flaw_warnings(flawed: Counter[Flaw]) -> Iterable[Log]:
         yield warning("{n} samples have no answer and are left out.", n=n)
     if n := flawed[Flaw.FOREIGN_ROLE]:
         yield warning("{n} chats have other roles than user, assistant and system and are left out.", n=n)
+    if n := flawed[Flaw.HALF_CHARACTER]:
+        yield warning("{n} samples hold half a character (a lone surrogate) and are left out.", n=n)
 
 
 def _warnings(source: Source, flawed: Counter[Flaw], n_looked_at: int, n_shown: int) -> Iterable[Log]:

@@ -1,5 +1,6 @@
 """What is learned from: chats and plain texts, and what makes one useless."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,9 @@ _ROLES = {
 }  # fmt: skip
 
 
+_HALVES = re.compile("[\ud800-\udfff]")  # JSON can hold one half of a pair alone, which no UTF-8 can
+
+
 class Flaw(StrEnum):
     """Why a sample is left out."""
 
@@ -20,6 +24,7 @@ class Flaw(StrEnum):
     BLANK = "blank"
     NO_ANSWER = "no_answer"
     FOREIGN_ROLE = "foreign_role"
+    HALF_CHARACTER = "half_character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Sample:
 
 def plain(text: str, topic: str = "") -> Sample:
     """Text to be learned from its first to its last token."""
-    return Sample(text=text, topic=topic) if text.strip() else Sample(topic=topic, flaw=Flaw.BLANK)
+    return _whole(Sample(text=text, topic=topic)) if text.strip() else Sample(topic=topic, flaw=Flaw.BLANK)
 
 
 def asked(question: str, answer: str, topic: str = "", system: str = "") -> Sample:
@@ -83,7 +88,9 @@ def chat(turns: Iterable[tuple[str, str]], topic: str = "") -> Sample:
             messages.append(Message(role, content))
     while messages and messages[-1].role != ASSISTANT:
         messages.pop()
-    return Sample(messages=tuple(messages), topic=topic, flaw=Flaw.NONE if messages else Flaw.NO_ANSWER)
+    if not messages:
+        return Sample(topic=topic, flaw=Flaw.NO_ANSWER)
+    return _whole(Sample(messages=tuple(messages), topic=topic))
 
 
 def joined(sample: Sample) -> Sample:
@@ -91,3 +98,9 @@ def joined(sample: Sample) -> Sample:
     if not sample.messages:
         return sample
     return plain("\n\n".join(message.content for message in sample.messages), sample.topic)
+
+
+def _whole(sample: Sample) -> Sample:
+    """The sample, or its flaw where a character of it is only half there."""
+    halved = _HALVES.search(sample.content) or _HALVES.search(sample.topic)
+    return Sample(flaw=Flaw.HALF_CHARACTER) if halved else sample

@@ -97,6 +97,12 @@ def _surveyed(source: Source, ctx: StepContext) -> Survey:
             "Rename the roles, or choose another dataset.",
             source=plan.source,
         )
+    if found.n_flawed[Flaw.HALF_CHARACTER]:
+        raise UserError(
+            "Every sample of {source} that has text holds half a character (a lone surrogate).",
+            "Write the file again from its origin, as UTF-8.",
+            source=plan.source,
+        )
     raise empty(plan)
 
 
@@ -161,6 +167,7 @@ def _facts(source: Source, found: Survey, formatter: Formatter) -> dict[str, Any
         "n_blank": found.n_flawed[Flaw.BLANK],
         "n_without_answer": found.n_flawed[Flaw.NO_ANSWER],
         "n_foreign_role": found.n_flawed[Flaw.FOREIGN_ROLE],
+        "n_half_character": found.n_flawed[Flaw.HALF_CHARACTER],
         "n_refused_by_template": formatter.n_refused,
         "n_unrolled": formatter.n_unrolled,
         "preview": preview_of(source).row(),

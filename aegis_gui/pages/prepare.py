@@ -56,6 +56,7 @@ LEFT_OUT = {
     "n_blank": mark("Left out because blank"),
     "n_without_answer": mark("Left out because nothing answers"),
     "n_foreign_role": mark("Left out because of other roles"),
+    "n_half_character": mark("Left out because of half a character"),
     "n_refused_by_template": mark("Refused by the chat template"),
 }
 SHOWN_CHARACTERS = 600
