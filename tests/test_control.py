@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from aegis_core.report.sections import compose
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.training.arms import MAIN, Arm, plan_of, wanted
 from aegis_core.training.comparison import TIE_NATS, pair
+from aegis_core.training.control import _sentence
 from aegis_core.training.metrics import read_metrics
 
 
@@ -125,6 +127,7 @@ def test_the_run_log_says_what_the_controls_found(compared_once: RunDirectory, t
     assert record.row["control"] == found  # reckoned anew from the arms' files
     page = markdown.render(compose(record, translator("en")), {})
     difference = found["paired"]["gated_minus_lora"]["nats"]
+    assert "said of one data order" in page
     assert "The rotation behind its gate" in page and f"{difference:+.4f} ±" in page
     assert "transition was not measured: it needs at least 40 steps" in page
     assert "LoRA のみ" in markdown.render(compose(record, translator("ja")), {})
@@ -228,6 +231,19 @@ def test_a_difference_is_told_from_none_by_its_own_error() -> None:
     assert pair([noise + 0.02, noise - 0.01], held_out).verdict == "no_difference"  # the orders do not agree
     with pytest.raises(ValueError, match="1599 differences"):
         pair([noise[1:]], held_out)
+
+
+def test_few_orders_need_more_than_two_errors_and_one_order_is_named() -> None:
+    held_out = packed(200, 9)
+    noise = torch.randn(200 * 8, generator=torch.Generator().manual_seed(0)) * 0.01
+    noise -= noise.mean()
+    two = pair([noise - 0.0115, noise - 0.0045], held_out)  # −0.008 ± 0.0035: 2.3 errors, and one degree of freedom
+    assert two.nats < -2 * two.standard_error and two.verdict == "no_difference"
+    assert pair([noise - 0.0084, noise - 0.0076], held_out).verdict == "helped"
+    assert pair([noise - 0.012, noise - 0.004, noise - 0.008] * 3, held_out).verdict == "helped"
+    one = pair([noise - 0.008], held_out)
+    assert "the gate helped in this one data order: -0.0080" in _sentence("lora", one).text
+    assert "one data order" not in _sentence("lora", replace(one, n_orders=2)).text
 
 
 def test_the_error_counts_sequences_not_tokens() -> None:

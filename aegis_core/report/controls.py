@@ -31,6 +31,10 @@ ANNEALING_SENTENCES = {
     "no_difference": "Opening the gate slowly made no difference: {difference} nats per token from a gate that is open "
     "from the start, ± {error}.",
 }
+ONE_ORDER = (
+    "This is said of one data order: the error counts the held-out data alone, and another order may fall out "
+    "differently."
+)
 REASON_SENTENCES = {
     "no_control": "Whether the loss shows a transition was not measured: it needs both controls.",
     "too_few_orders": "Whether the loss shows a transition was not measured: it needs at least {n_orders} data orders.",
@@ -105,6 +109,8 @@ def _verdicts(paired: dict[str, dict[str, Any]], t: Translate) -> list[Block]:
             pair = paired[name]
             size = f"{pair['nats']:+.4f}" if pair["verdict"] == "no_difference" else f"{abs(pair['nats']):.4f}"
             blocks.append(Text(t(sentences[pair["verdict"]], difference=size, error=f"{pair['standard_error']:.4f}")))
+    if any(pair["n_orders"] == 1 for pair in paired.values()):
+        blocks.append(Text(t(ONE_ORDER)))
     return blocks
 
 

@@ -17,7 +17,9 @@ from .arms import CONTROL_KINDS, FINISHED, LOSSES, Arm, Kind
 from .metrics import read_metrics
 
 TIE_NATS = 1e-3  # a smaller difference is none that anybody would notice
-CERTAIN = 2.0  # standard errors
+CERTAIN = 2.0  # standard errors, where one data order was compared
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; from eleven orders on the last one serves.
+CERTAIN_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 Verdict = Literal["helped", "hurt", "no_difference"]
 
@@ -27,7 +29,8 @@ class Pairing:
     """Mean held-out loss of the gated runs minus that of their controls, in nats per token, and its standard error.
 
     `n_orders` data orders were averaged. The error holds the spread over held-out sequences (tokens of one sequence
-    are not independent) and, from two orders on, that over the orders.
+    are not independent) and, from two orders on, that over the orders. A verdict other than no_difference takes two
+    errors, from two orders on as many as Student's t asks for. One order says nothing of how another would fall out.
     """
 
     nats: float
@@ -76,7 +79,7 @@ def pair(differences: Sequence[Tensor], held_out: Packed) -> Pairing:
     if len(per_token) > 1:
         variance += per_token.mean(1).var().item() / len(per_token)
     error = math.sqrt(variance)
-    return Pairing(nats, error, per_token.shape[1], len(per_token), _verdict(nats, error))
+    return Pairing(nats, error, per_token.shape[1], len(per_token), _verdict(nats, error, len(per_token)))
 
 
 def _variance_over_sequences(residuals: Tensor, held_out: Packed) -> float:
@@ -89,8 +92,9 @@ def _variance_over_sequences(residuals: Tensor, held_out: Packed) -> float:
     return residuals.var().item() / len(residuals) if len(residuals) > 1 else 0.0
 
 
-def _verdict(nats: float, error: float) -> Verdict:
-    if abs(nats) <= max(TIE_NATS, CERTAIN * error):
+def _verdict(nats: float, error: float, n_orders: int) -> Verdict:
+    errors = CERTAIN if n_orders == 1 else CERTAIN_T[min(n_orders - 1, len(CERTAIN_T)) - 1]
+    if abs(nats) <= max(TIE_NATS, errors * error):
         return "no_difference"
     return "helped" if nats < 0 else "hurt"
 

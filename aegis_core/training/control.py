@@ -144,18 +144,39 @@ def _tell(comparison: Comparison, ctx: StepContext) -> None:
 
 def _sentence(kind: Kind, pairing: Pairing) -> Log:
     numbers = {"nats": f"{pairing.nats:+.4f}", "error": f"{pairing.standard_error:.4f}"}
-    match kind, pairing.verdict:
-        case "lora", "helped":
+    match kind, pairing.verdict, pairing.n_orders:
+        case "lora", "helped", 1:
+            return note(
+                "Against LoRA alone the gate helped in this one data order: {nats} ± {error} nats held-out loss.",
+                **numbers,
+            )
+        case "lora", "helped", _:
             return note("Against LoRA alone the gate helped: {nats} ± {error} nats held-out loss.", **numbers)
-        case "lora", "hurt":
+        case "lora", "hurt", 1:
+            return note(
+                "Against LoRA alone the gate hurt in this one data order: {nats} ± {error} nats held-out loss.",
+                **numbers,
+            )
+        case "lora", "hurt", _:
             return note("Against LoRA alone the gate hurt: {nats} ± {error} nats held-out loss.", **numbers)
-        case "lora", _:
+        case "lora", _, _:
             return note(
                 "Against LoRA alone the gate made no difference: {nats} ± {error} nats held-out loss.", **numbers
             )
-        case _, "helped":
+        case _, "helped", 1:
+            return note(
+                "Against a fixed gate the annealing helped in this one data order: "
+                "{nats} ± {error} nats held-out loss.",
+                **numbers,
+            )
+        case _, "helped", _:
             return note("Against a fixed gate the annealing helped: {nats} ± {error} nats held-out loss.", **numbers)
-        case _, "hurt":
+        case _, "hurt", 1:
+            return note(
+                "Against a fixed gate the annealing hurt in this one data order: {nats} ± {error} nats held-out loss.",
+                **numbers,
+            )
+        case _, "hurt", _:
             return note("Against a fixed gate the annealing hurt: {nats} ± {error} nats held-out loss.", **numbers)
     return note(
         "Against a fixed gate the annealing made no difference: {nats} ± {error} nats held-out loss.", **numbers
