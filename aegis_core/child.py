@@ -20,6 +20,7 @@ import psutil
 
 from .events import TERMINAL, Event, Log, StepCancelled, StepFailed, StepStarted, decode, warning
 from .failures import killed
+from .hardware import CARD_ORDER
 
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
 _STDERR_KEPT_BYTES = 8 * 1024 * 1024
@@ -235,11 +236,12 @@ def _signal_name(number: int) -> str:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """UTF-8 everywhere, nothing held back in buffers, and this very copy of aegis_core, whatever the working folder."""
+    """UTF-8 everywhere, nothing held back in buffers, the cards numbered as the driver does, and this very copy of
+    aegis_core, whatever the working folder."""
     home = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     fixed = {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
-    return {**os.environ, **fixed, **extra}
+    return {**CARD_ORDER, **os.environ, **fixed, **extra}
 
 
 def _isolation() -> dict[str, Any]:

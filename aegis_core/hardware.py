@@ -15,6 +15,9 @@ import pynvml
 from .events import Telemetry
 from .windows_gpu import gpu_memory
 
+# torch counts the fastest card first unless told to follow the driver (NVML), whose numbers are read here. To be in the
+# environment before torch is imported.
+CARD_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 SPILT_BYTES = 300_000_000  # shared graphics memory above this means that the card is full; some is always in use
 
 
@@ -121,7 +124,7 @@ def _driver() -> bool:
 
 
 def _first_visible() -> int:
-    """torch's device 0 where CUDA_VISIBLE_DEVICES picks by number."""
+    """torch's device 0 where CUDA_VISIBLE_DEVICES picks by number; torch follows NVML's numbers by CARD_ORDER."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     return int(first) if first.isdigit() else 0
 

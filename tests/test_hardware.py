@@ -1,6 +1,7 @@
 """Readings of a card that is not there: a fake NVML and fake Windows counters. Everything read here is invented."""
 
 import ctypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from aegis_core import hardware, windows_gpu
+from aegis_core import cli, hardware, windows_gpu
+from aegis_core.child import engine_environment
 from aegis_core.events import Event, Log, StepStarted, Telemetry
 from aegis_core.plan import Plan
 from aegis_core.run_directory import RunDirectory
@@ -110,6 +112,15 @@ def test_fake_nvml_the_card_torch_would_use_is_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     hardware.gpu()
     assert nvml.asked == [2]
+
+
+def test_torch_is_told_to_number_the_cards_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert engine_environment()["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST", "the user's own wish"
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    assert engine_environment()["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    cli.main(["--help"])
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_fake_windows_counters_fill_what_its_driver_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 0 done · 1 failed (a sentence and an advice on stderr) · 2 bad usage · 130 cancelled.
 """
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..failures import UsageError, explain
+from ..hardware import CARD_ORDER
 from . import demo, preview, runs, verify, work
 
 
@@ -48,6 +50,8 @@ def aegis(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for name, value in CARD_ORDER.items():
+        os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a cp932 console cannot show everything
     words = sys.argv[1:] if arguments is None else arguments
