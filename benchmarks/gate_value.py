@@ -39,7 +39,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "inner layers, norm": {"soul.inner_layers": [7, 15, 22], "soul.train_norm": True},
     "all inner layers": {"soul.inner_layers": list(range(30))},
     "all inner, lr 1e-3": {"soul.inner_layers": list(range(30)), "soul.rotation_learning_rate": 1e-3},
-    "all inner, lr 3e-3": {"soul.inner_layers": list(range(30)), "soul.rotation_learning_rate": 3e-3},
+    # to be held against "lora, lr x 2": does the gain remain where LoRA learns faster?
+    "all inner, lr x 2": {
+        "soul.inner_layers": list(range(30)),
+        "soul.rotation_learning_rate": 1e-3,
+        "train.learning_rate": 5.4e-4,
+    },
 }
 
 
