@@ -93,12 +93,18 @@ def _train_views(window: Window, out: Path) -> list[Path]:
     page, run = window.step_page("train"), window.state.run
     assert isinstance(page, TrainPage) and run is not None
     found: list[Path] = []
+    control = run.step_folder("train") / "control.json"
+    own = control.read_bytes() if control.is_file() else None
     for state, row in (("result", None), ("compared", control_row()), ("observed", OBSERVED)):
         if row:
-            write_json(run.step_folder("train") / "control.json", row)
+            write_json(control, row)
             window.state.refresh()
         page.tabs.show_view(RESULT)
         found += [_picture(window, out, "train", state, *look) for look in _looks(window)]
+    control.unlink()
+    if own is not None:  # the run may be somebody's own
+        control.write_bytes(own)
+    window.state.refresh()
     page.tabs.show_view(SETTINGS)
     for form in page.findChildren(Form):
         form.fold.setChecked(True)
