@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -207,11 +207,12 @@ class _GatedTrainer(Trainer):
         part: float = self.lr_scheduler.lr_lambdas[0](self.lr_scheduler.last_epoch)
         return part
 
-    def _not_finite(self, what: str) -> UserError:
+    def _not_finite(self, what: Literal["loss", "gradient"]) -> UserError:
         return UserError(
-            "The {what} is not a finite number at step {step}; training stopped before that step was made.",
+            "The loss is not a finite number at step {step}; training stopped before that step was made."
+            if what == "loss"
+            else "The gradient is not a finite number at step {step}; training stopped before that step was made.",
             "Lower the learning rate or choose float32; the last good checkpoint is kept.",
-            what=what,
             step=self.state.global_step + 1,
         )
 
