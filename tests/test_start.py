@@ -529,8 +529,9 @@ def test_exit_codes_pass_through_and_an_interrupt_is_130() -> None:
 def test_ctrl_c_waits_for_the_child_to_finish_cleanly_and_ends_with_130(tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     child = textwrap.dedent(f"""
-        import pathlib, time
+        import pathlib, signal, time
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored where the suite runs unattended
             print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
@@ -538,7 +539,8 @@ def test_ctrl_c_waits_for_the_child_to_finish_cleanly_and_ends_with_130(tmp_path
             pathlib.Path({str(saved)!r}).touch()
     """)
     code = (
-        f"import start, sys, os; sys.exit(start.run_child([sys.executable, '-c', {child!r}], dict(os.environ), None))"
+        "import start, sys, os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"sys.exit(start.run_child([sys.executable, '-c', {child!r}], dict(os.environ), None))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -57,6 +57,7 @@ def dismiss_helpers() -> None:
     """There is no more training to take part in; never after a failure, when the launcher ends the others."""
     if n_processes() > 1:
         _broadcast("")
+        _part()
 
 
 def help_along(run: RunDirectory) -> None:
@@ -70,6 +71,16 @@ def help_along(run: RunDirectory) -> None:
         fit(gated, plan, data, CancelToken(), Hooks(), Path(row["folder"]), None if resume is None else Path(resume))
         del base, gated
         free_memory()
+    _part()
+
+
+def _part() -> None:
+    """Leave the group together: a process that merely ends while the others still listen may abort them."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()
 
 
 def _broadcast(message: str) -> str:
