@@ -1,5 +1,6 @@
 """How much memory a training really took at its peak; may load torch, so nothing the window imports uses this."""
 
+import sys
 import threading
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -65,12 +66,11 @@ def peak_memory_bytes() -> int:
         import torch
 
         return torch.cuda.max_memory_reserved()
-    info = psutil.Process().memory_info()
-    if psutil.WINDOWS:
-        return int(info.peak_wset)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
-    unit = 1 if psutil.MACOS else 1024
+    unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
