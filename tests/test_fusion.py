@@ -34,6 +34,7 @@ from aegis_core.events import Artifact, Progress, Verdict
 from aegis_core.failures import UserError
 from aegis_core.fusion import merge as merging
 from aegis_core.fusion import proof as proving
+from aegis_core.fusion import row_blocks
 from aegis_core.fusion.ingredients import RECORD, Ingredients, gather
 from aegis_core.fusion.merge import merge
 from aegis_core.fusion.proof import prove, verify
@@ -274,7 +275,7 @@ def test_sharded_bases_become_sharded_models_with_an_index(tmp_path, monkeypatch
     assert len(weight_files(base.path)) > 2
     run = make_run(tmp_path / "run", base, make_soul(base))
     monkeypatch.setattr(merging, "SHARD_BYTES", 100_000)
-    monkeypatch.setattr(merging, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 1000)
     ingredients = gather(run)
     merge(ingredients, tmp_path / "out", CancelToken())
     files = weight_files(tmp_path / "out")
@@ -354,7 +355,8 @@ def test_the_step_leaves_model_proof_quality_and_says_what_it_measured(fusion_ru
         e.done == e.total for e in last.values()
     )
     assert {v.status for v in verify(fusion_run)} == {"pass"}
-    assert sorted(p.name for p in folder.iterdir()) == ["measured", "model", "proof.json", "quality.json"]
+    assert read_json(folder / "head.json")["rows"] == VOCABULARY
+    assert sorted(p.name for p in folder.iterdir()) == ["head.json", "measured", "model", "proof.json", "quality.json"]
 
 
 def test_the_fused_model_speaks_in_plain_transformers(fusion_run):

@@ -20,12 +20,12 @@ from ..soul.gate import Soul
 from .adapter import Adapter, open_adapter
 from .anatomy import EMBEDDING, HEAD, NORM, Anatomy, output_name, read_anatomy, read_object
 from .ingredients import RECORD, Ingredients
+from .row_blocks import row_blocks
 from .shard_writer import ITEM_BYTES, ShardWriter, TensorSpec
 from .target import refuse_foreign
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SHARD_BYTES = 2_000_000_000
-_BLOCK_BYTES = 1 << 26
 _SPARE_BYTES = 1 << 26
 
 # Other forms of the weights, and program code that nothing points at any more.
@@ -154,7 +154,7 @@ def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul,
         return Piece(spec, tensor, turned)
     if tensor.name in adapter.names:
         return Piece(spec, tensor, lambda reader: iter([_merged(reader.get_tensor(tensor.name), tensor, adapter)]))
-    return Piece(spec, tensor, lambda reader: _row_blocks(reader, tensor))
+    return Piece(spec, tensor, lambda reader: row_blocks(reader, tensor))
 
 
 def _merged(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
@@ -163,19 +163,7 @@ def _merged(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
 
 
 def _head_maker(head: StoredTensor, soul: Soul) -> Callable[[Any], Iterator[Tensor]]:
-    return lambda reader: (soul.fused_head(rows).to(rows.dtype) for rows in _row_blocks(reader, head))
-
-
-def _row_blocks(reader: Any, tensor: StoredTensor) -> Iterator[Tensor]:
-    """The tensor's rows as views of the file, a few at a time."""
-    if len(tensor.shape) < 2 or 0 in tensor.shape:
-        yield reader.get_tensor(tensor.name)
-        return
-    rows = reader.get_slice(tensor.name)
-    row_bytes = TensorSpec(tensor.name, tensor.dtype, tensor.shape[1:]).n_bytes
-    per_block = max(1, _BLOCK_BYTES // row_bytes)
-    for first in range(0, tensor.shape[0], per_block):
-        yield rows[first : first + per_block]
+    return lambda reader: (soul.fused_head(rows).to(rows.dtype) for rows in row_blocks(reader, head))
 
 
 def _shards(pieces: list[Piece]) -> list[list[Piece]]:

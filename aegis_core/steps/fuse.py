@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ..context import StepContext
 from ..evaluation.chain import Chain
-from ..events import Progress, note
+from ..events import Progress, note, warning
 from ..failures import UserError
 from ..fusion.ingredients import RECORD, Ingredients, check_base_unchanged, finished_files, fused_folder, gather
 from ..fusion.merge import merge
+from ..fusion.portrait import portrait
 from ..fusion.proof import Proof, prove
 from ..fusion.target import give_name, refuse_foreign, unproven
+from ..models.loading import load_tokenizer
 from ..models.weights import weight_files
 from ..plan import Plan
 from ..run_directory import rename, settle, sha256_of_file, write_json
@@ -48,7 +50,12 @@ def run(plan: Plan, ctx: StepContext) -> None:
     chain.keep("gated", proof.measured_gated, chain.made_of(parts, proof.computed_in))
     chain.keep("fused", proof.measured_fused, chain.made_of([*parts, "fused"], proof.computed_in))
     write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(folder)))
+    write_json(
+        ctx.folder / "head.json",
+        portrait(ingredients.base.path, folder, ingredients.soul, _names(ingredients, ctx), ctx.cancel),
+    )
     _declare(folder, ingredients, ctx)
+    ctx.artifact(ctx.folder / "head.json", evidence=True)
     for path in chain.files():
         ctx.artifact(path, evidence=True)
 
@@ -85,6 +92,23 @@ def _declare(folder: Path, ingredients: Ingredients, ctx: StepContext) -> None:
         ctx.artifact(folder / name, sha256)
     for path in (folder / RECORD, ctx.folder / "proof.json"):
         ctx.artifact(path)
+
+
+def _names(ingredients: Ingredients, ctx: StepContext) -> Callable[[int], str]:
+    """What to call a row of the head: its token's text, or its number where there is no tokenizer or no such token."""
+    try:
+        tokenizer = load_tokenizer(ingredients.base.path, own_code="tokenizer" in ingredients.base.own_code)
+    except UserError as error:
+        ctx.emit(warning("The head's rows go by number in its picture: {problem}", problem=error.reason))
+        return lambda row: f"#{row}"
+
+    def name(row: int) -> str:
+        if row >= len(tokenizer):
+            return f"#{row}"
+        text = tokenizer.decode([row])
+        return str(tokenizer.convert_ids_to_tokens(row)) if not text or "\ufffd" in text else text
+
+    return name
 
 
 def _reporting(ctx: StepContext, phase: str) -> Callable[[int, int], None]:
