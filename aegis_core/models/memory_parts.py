@@ -25,7 +25,7 @@ from .shape import ModelShape
 Device = Literal["cuda", "cpu"]
 
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
-CHUNK_TOKENS = 256  # as in training/loss.py, which the window may not import; a test compares them
+CHUNK_TOKENS = 128  # as in training/loss.py, which the window may not import; a test compares them
 CONTEXT_BYTES = {"cuda": 800_000_000, "cpu": 480_000_000}
 KEPT_BESIDES, KEPT_OF_FREED = 0.8, 0.65  # glibc 2.36, SmolLM2-135M and small Llamas
 _FP32, _BLOCK, _FREE_PER_BLOCK = 4, 8, 28
@@ -132,17 +132,19 @@ def _saved_bytes(shape: ModelShape, compute: int) -> int:
 def _adapted_bytes(shape: ModelShape, plan: Plan, device: Device, compute: int) -> int:
     """What the adapters of one block keep for one token.
 
-    Each keeps its own input after dropout and dropout's mask (one byte on CUDA, on a CPU a float32 number); without
-    dropout and in float32, layers of the same input share it. DoRA keeps two outputs more.
+    Layers of the same input share it, and with dropout each keeps a byte for every number of it. DoRA, layers of 4-bit
+    weights, and 16 bits without dropout keep an input each; DoRA two outputs more.
     """
     adapted = shape.adapted(plan.lora.targets)
     dropout = plan.lora.dropout > 0
-    mask = 0 if not dropout else 1 if device == "cuda" else _FP32
-    shared = not dropout and compute == _FP32
+    lean = dropout and not plan.lora.dora and not is_quantised(plan, device)
+    shared = lean or (not dropout and compute == _FP32)
+    mask = 0 if not dropout else 1 if lean or device == "cuda" else _FP32
     inputs = sum(linear.n_in for linear in adapted if not (shared and linear.name in ("k_proj", "v_proj", "up_proj")))
+    masks = mask * sum(linear.n_in for linear in adapted)
     lengths = 2 * sum(linear.n_out for linear in adapted) if plan.lora.dora else 0
     inner = 3 * shape.hidden_size * len(set(plan.soul.inner_layers)) // shape.n_layers
-    return inputs * (compute + mask) + (plan.lora.rank * len(adapted) + lengths + inner) * _FP32
+    return inputs * compute + masks + (plan.lora.rank * len(adapted) + lengths + inner) * _FP32
 
 
 def _top_bytes(shape: ModelShape) -> int:

@@ -14,6 +14,7 @@ from ..data.packed import IGNORED
 from ..failures import UserError
 from ..plan import LoraPlan, SoulPlan
 from ..soul.gate import Gate
+from .lean_dropout import keep_less_of_dropout
 from .loss import next_token_loss
 
 
@@ -133,7 +134,9 @@ def add_adapter(model: PreTrainedModel, lora: LoraPlan) -> PeftModel:
         target_modules=sorted(set(lora.targets)) or present,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    keep_less_of_dropout(adapted)
+    return adapted
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:
