@@ -42,11 +42,10 @@ from .freshness import (
 )
 from .models.memory_advice import with_smaller_settings
 from .plan import Plan
-from .run_directory import RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
+from .run_directory import BEFORE, RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
 _BEGUN = "begun.json"
-_BEFORE = "done.before.json"  # the marker of a result while something is added to it
 REPORT_FILES = ("report.json", "report.md", "report.html")
 
 
@@ -77,10 +76,11 @@ def run_steps(
     if plan or markers cannot be read.
     """
     last: Event | None = None
+    for step in STEPS:  # a kill may have cut off an addition to any step that these build on
+        _settle_addition(run, step)
     for step in steps:
         plan = run.plan()
         ctx = StepContext(run, step.id, sink, cancel)
-        _settle_addition(run, step)
         if not again and _restore(run, plan, step):
             ctx.emit(note("The earlier result of {step} fits the settings again and is kept.", step=step.id))
         state = states(run, plan)[step.id]
@@ -167,19 +167,19 @@ def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) ->
     folder.mkdir(exist_ok=True)
     write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
     if adds:
-        rename(folder / "done.json", folder / _BEFORE)
+        rename(folder / "done.json", folder / BEFORE)
 
 
 def _settle_addition(run: RunDirectory, step: Step) -> None:
     """An addition that was cut off leaves the result it was to be added to, with its evidence as it is now."""
     folder = run.step_folder(step.id)
-    before = read_done(folder, _BEFORE)
+    before = read_done(folder, BEFORE)
     if before is None:
         return
-    if run.done(step.id) is None:
+    if read_done(folder) is None:
         outputs = [replace(a, sha256="") if a.evidence else a for a in before.outputs if run.output_path(a).is_file()]
         run.write_done(step.id, before.settings, before.inputs, outputs, before.seconds, before.extension)
-    (folder / _BEFORE).unlink()
+    (folder / BEFORE).unlink()
 
 
 def _retire_report(run: RunDirectory) -> None:

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .failures import UsageError, UserError
 from .plan import Plan
 
 FORMAT = 1
+BEFORE = "done.before.json"  # the marker of a finished result while something is added to it
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,15 @@ class RunDirectory:
         write_text(self.plan_path, plans.dumps(plan))
 
     def done(self, step: str) -> Done | None:
-        """The step's marker, or None if it never finished; UserError if the marker is damaged or too new."""
-        return read_done(self.step_folder(step))
+        """The step's marker, or None if it never finished; UserError if the marker is damaged or too new.
+
+        While something is added to a finished result, and after a kill in that, it is that result's marker without the
+        evidence, which is being written anew.
+        """
+        folder = self.step_folder(step)
+        done = read_done(folder)
+        before = None if done else read_done(folder, BEFORE)
+        return replace(before, outputs=tuple(a for a in before.outputs if not a.evidence)) if before else done
 
     def write_done(
         self,
