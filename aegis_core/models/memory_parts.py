@@ -25,7 +25,7 @@ from .shape import ModelShape
 Device = Literal["cuda", "cpu"]
 
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
-CHUNK_TOKENS = 128  # as in training/loss.py, which the window may not import; a test compares them
+CHUNK_TOKENS = 256  # as in training/loss.py, which the window may not import; a test compares them
 CONTEXT_BYTES = {"cuda": 800_000_000, "cpu": 480_000_000}
 KEPT_BESIDES, KEPT_OF_FREED = 0.8, 0.65  # glibc 2.36, SmolLM2-135M and small Llamas
 _FP32, _BLOCK, _FREE_PER_BLOCK = 4, 8, 28

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..data.packed import IGNORED
 
-CHUNK_TOKENS = 128
+CHUNK_TOKENS = 256
 
 
 def next_token_loss(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
