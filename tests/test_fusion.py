@@ -351,7 +351,7 @@ def test_the_step_leaves_model_proof_quality_and_says_what_it_measured(fusion_ru
     recorded = {Path(event.path).name for event in events if isinstance(event, Artifact)}
     assert recorded >= {"model.safetensors", "config.json", "tokenizer.model", RECORD, "proof.json", "quality.json"}
     last = {e.phase: e for e in events if isinstance(e, Progress)}
-    assert last.keys() == {"hash", "merge", "base model", "gated", "fused"} and all(
+    assert last.keys() == {"merge", "base model", "gated", "fused"} and all(
         e.done == e.total for e in last.values()
     )
     assert {v.status for v in verify(fusion_run)} == {"pass"}
@@ -460,7 +460,7 @@ def test_cancelling_leaves_no_half_model(fusion_run):
     token = ctx.cancel
 
     def sink(event):
-        if isinstance(event, Progress) and event.phase == "hash":
+        if isinstance(event, Progress) and event.phase == "merge":
             token.cancel()
 
     with pytest.raises(Cancelled):

@@ -31,34 +31,53 @@ _HARMLESS = frozenset({
 _NEUTRAL_STARTS = (True, False, "gaussian", "orthogonal", "eva")
 
 
+class Update:
+    """What an adapter makes of one weight W (out, in): W + scale·B@A, computed as peft computes it.
+
+    A (r, in) and B (out, r) are float32. DoRA stretches each row to its learned `length` m (out,):
+    W' = m · (W + scale·B@A) / ‖W + scale·B@A‖.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, scale: float, length: Tensor | None) -> None:
+        self._a, self._b, self._scale, self._length = a, b, scale, length
+        self._room = a.new_empty(0)  # memory fresh from the system for every block would take most of the time
+
+    def of(self, rows: Tensor, first: int = 0) -> Tensor:
+        """What becomes of W's `rows` (n, in) from row `first` on, wide: float32, or float64 where they are.
+
+        The result may be overwritten by the next call.
+        """
+        part = slice(first, first + len(rows))
+        if self._room.numel() < rows.numel():
+            self._room = rows.new_empty(rows.numel(), dtype=self._a.dtype)
+        room = self._room[: rows.numel()].view(rows.shape)
+        delta = torch.mm(self._b[part], self._a, out=room).mul_(self._scale)
+        merged = rows + delta if rows.dtype == torch.float64 else delta.add_(rows)
+        if self._length is None:
+            return merged
+        return (self._length[part] / torch.linalg.norm(merged, dim=1)).view(-1, 1) * merged
+
+
 class Adapter:
-    """`names` are the weights it changes; `updated(name, W)` is what becomes of one, computed as peft computes it."""
+    """`names` are the weights it changes; `update(name, shape)` is what it does to one."""
 
     def __init__(self, reader: Any, config: "_Config", names: frozenset[str], path: Path) -> None:
         self._reader, self._config, self._path = reader, config, path
         self.names = names
 
-    def updated(self, name: str, weight: Tensor) -> Tensor:
-        """W + scale·B@A for the weight W (out, in), wide: float32, or float64 where W is.
-
-        DoRA stretches each row of it to the learned length m: W' = m · (W + scale·B@A) / ‖W + scale·B@A‖.
-        UserError if the adapter does not fit that shape or is not finite.
-        """
-        stem = PREFIX + name.removesuffix(".weight")
-        merged = weight + self._delta(name, stem, tuple(weight.shape))
-        if not self._config.dora:
-            return merged
-        length = self._tensor(stem + _MAGNITUDE, name)
-        if length.shape != merged.shape[:1]:
-            raise _misfit(name)
-        return (length / torch.linalg.norm(merged, dim=1)).view(-1, 1) * merged
-
-    def _delta(self, name: str, stem: str, shape: tuple[int, ...]) -> Tensor:
+    def update(self, name: str, shape: tuple[int, ...]) -> Update:
+        """For the weight of that shape (out, in); UserError if the adapter does not fit it or is not finite."""
+        stem, rank = PREFIX + name.removesuffix(".weight"), self._config.rank
         a, b = (self._tensor(stem + suffix, name) for suffix in _SUFFIXES)
-        rank = self._config.rank
-        if shape != (b.shape[0], a.shape[-1]) or a.shape != (rank, shape[1]) or b.shape != (shape[0], rank):
-            raise _misfit(name)
-        return (b @ a).mul_(self._config.scale)
+        length = self._tensor(stem + _MAGNITUDE, name) if self._config.dora else None
+        fits = len(shape) == 2 and a.shape == (rank, shape[1]) and b.shape == (shape[0], rank)
+        if not fits or (length is not None and length.shape != shape[:1]):
+            raise UserError(
+                "The adapter's update of {name} does not have the shape of the base model's tensor.",
+                "Fuse into the model the adapter was trained on.",
+                name=name,
+            )
+        return Update(a, b, self._config.scale, length)
 
     def _tensor(self, key: str, name: str) -> Tensor:
         tensor: Tensor = self._reader.get_tensor(key).float()
@@ -120,14 +139,6 @@ def _config(path: Path) -> _Config:
     rank, strength = config["r"], config["lora_alpha"]
     scale = strength / math.sqrt(rank) if config.get("use_rslora") else strength / rank
     return _Config(rank, scale, bool(config.get("use_dora")))
-
-
-def _misfit(name: str) -> UserError:
-    return UserError(
-        "The adapter's update of {name} does not have the shape of the base model's tensor.",
-        "Fuse into the model the adapter was trained on.",
-        name=name,
-    )
 
 
 def _unreadable(path: Path) -> UserError:

@@ -1,15 +1,12 @@
 """What goes into a fused model, checked to belong together, and the record of it that travels with the model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..cancel import CancelToken
 from ..failures import UserError
 from ..models.identity import BaseModel, read_base
-from ..models.weights import weights_sha256
 from ..plan import Plan
 from ..run_directory import RunDirectory, read_json, sha256_of_file, sha256_of_json
 from ..soul.gate import Soul, load_soul
@@ -73,18 +70,6 @@ def gather(run: RunDirectory) -> Ingredients:
         sha256_of_file(trained / "soul.safetensors"),
         run.identity(),
     )
-
-
-def check_base_unchanged(
-    base: BaseModel, cancel: CancelToken, on_bytes: Callable[[int], None] = lambda n_bytes: None
-) -> None:
-    """UserError if the base model's files on the disk are no longer those of the training; reads them all."""
-    if weights_sha256(base.path, cancel, on_bytes) != base.sha256:
-        raise UserError(
-            "The base model's files in {folder} have changed since training.",
-            "Put the original files back, or run the steps again from the preparation on.",
-            folder=base.path,
-        )
 
 
 def fused_folder(plan: Plan, run: RunDirectory) -> Path:

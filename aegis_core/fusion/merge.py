@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..run_directory import atomic_folder, sha256_of_file, write_json
 from ..soul.gate import Soul
 from .adapter import Adapter, open_adapter
 from .anatomy import EMBEDDING, HEAD, NORM, Anatomy, output_name, read_anatomy, read_object
+from .base_check import BaseHash
 from .ingredients import RECORD, Ingredients
 from .row_blocks import row_blocks
 from .shard_writer import ITEM_BYTES, ShardWriter, TensorSpec
@@ -66,14 +68,14 @@ def merge(
 
     W + scale·B@A as peft merges it, head W + σ(α)(W@R) and final norm × norm factor, each computed in float32; the
     norm is stored as float32, everything else in the base's own dtype. `on_progress` hears bytes written and in all.
-    UserError if base, adapter and gate do not fit each other, anything in them is damaged or not finite, or somebody
-    else's work lies at `target`.
+    UserError if base, adapter and gate do not fit each other, anything in them is damaged or not finite, the base's
+    files are not those of the training, or somebody else's work lies at `target`.
     """
     refuse_foreign(target, ingredients.run)
     whose = ingredients.origin | {"run": ingredients.run}
     base = ingredients.base.path
     anatomy = read_anatomy(base)
-    with open_adapter(ingredients.adapter) as adapter:
+    with open_adapter(ingredients.adapter) as adapter, BaseHash(ingredients.base) as base_hash, _one_thread():
         pieces = _pieces(base, anatomy, adapter, ingredients.soul)
         shards = _shards(pieces)
         total = sum(piece.spec.n_bytes for piece in pieces)
@@ -90,6 +92,18 @@ def merge(
                 for name, file in files.items()
             }
             write_json(draft / RECORD, whose | {"files": facts})
+            base_hash.confirm(cancel)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Blocks that fit into a processor's cache gain nothing from more threads, which reading and hashing need."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def folded_norm(weight: Tensor, soul: Soul, norm_adds_one: bool) -> Tensor:
@@ -143,23 +157,22 @@ def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul,
     if tensor.name == NORM:
         as_float32 = TensorSpec(NORM, "F32", tensor.shape)
         return Piece(as_float32, tensor, lambda r: iter([folded_norm(r.get_tensor(NORM), soul, anatomy.norm_adds_one)]))
-    if inner_layer is not None:
-        layer = inner_layer
+    if inner_layer is None and tensor.name not in adapter.names:
+        return Piece(spec, tensor, lambda reader: row_blocks(reader, tensor))
 
-        def turned(reader: Any) -> Iterator[Tensor]:
+    def changed(reader: Any) -> Iterator[Tensor]:
+        update = adapter.update(tensor.name, tensor.shape) if tensor.name in adapter.names else None
+        if inner_layer is not None:  # turned as a whole: every row becomes a mixture of eight
             weight = reader.get_tensor(tensor.name)
-            wide = adapter.updated(tensor.name, weight) if tensor.name in adapter.names else weight
-            return iter([soul.fused_output(layer, wide).to(weight.dtype)])
+            yield soul.fused_output(inner_layer, update.of(weight) if update else weight).to(weight.dtype, copy=True)
+            return
+        assert update
+        first = 0
+        for rows in row_blocks(reader, tensor):
+            yield update.of(rows, first).to(rows.dtype, copy=True)  # wide, and cast back once, as peft merges
+            first += len(rows)
 
-        return Piece(spec, tensor, turned)
-    if tensor.name in adapter.names:
-        return Piece(spec, tensor, lambda reader: iter([_merged(reader.get_tensor(tensor.name), tensor, adapter)]))
-    return Piece(spec, tensor, lambda reader: row_blocks(reader, tensor))
-
-
-def _merged(weight: Tensor, tensor: StoredTensor, adapter: Adapter) -> Tensor:
-    """What peft's merge computes: wide, and cast back once."""
-    return adapter.updated(tensor.name, weight).to(weight.dtype)
+    return Piece(spec, tensor, changed)
 
 
 def _head_maker(head: StoredTensor, soul: Soul) -> Callable[[Any], Iterator[Tensor]]:

@@ -24,8 +24,9 @@ from ..failures import UserError
 from ..models.loading import load_model
 from ..run_directory import RunDirectory, atomic_folder, settle, sha256_of_json
 from ..training.gated_model import GatedModel
+from .base_check import check_base_unchanged
 from .head_check import HeadProbe, head_difference
-from .ingredients import Ingredients, check_base_unchanged, finished_files, fused_folder, gather
+from .ingredients import Ingredients, finished_files, fused_folder, gather
 from .spoken import Dictation, Spoken, dictation_file, spoken_of
 
 LOSS_LIMIT = 1e-3

@@ -6,7 +6,10 @@ Format: u64 length of the header, header (JSON, padded with spaces to 8 bytes), 
 import hashlib
 import json
 import math
+import os
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +21,7 @@ ITEM_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
+_BLOCKS_BEHIND = 4
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,18 @@ class TensorSpec:
 class ShardWriter:
     """Writes one file with exactly the tensors of `specs`, in that order; ValueError for anything else.
 
-    `sha256` is the file's hash, known once it is closed.
+    Hashing and writing run in a thread of their own, a few blocks behind. `sha256` is the file's hash, known once it
+    is closed, and then the bytes are on the disk.
     """
 
     def __init__(self, path: Path, specs: list[TensorSpec]) -> None:
         self._waiting = list(specs)
         self._digest = hashlib.sha256()
-        self._file = path.open("xb")
+        self._file = path.open("xb", buffering=0)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.name)
+        self._behind: deque[Future[None]] = deque()
         header = file_header(specs)
-        self._put(len(header).to_bytes(8, "little"))
-        self._put(header)
+        self._put(len(header).to_bytes(8, "little") + header)
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -53,7 +59,13 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            if kind is None:
+                self._catch_up(0)
+                os.fsync(self._file.fileno())
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            self._file.close()
         if kind is None and self._waiting:
             raise ValueError(f"the file lacks {self._waiting[0].name}")
 
@@ -70,9 +82,20 @@ class ShardWriter:
             raise ValueError(f"{spec.name} has {n_bytes} bytes instead of {spec.n_bytes}")
 
     def _put(self, data: bytes | memoryview) -> int:
-        self._file.write(data)
-        self._digest.update(data)
+        self._catch_up(_BLOCKS_BEHIND)
+        self._behind.append(self._thread.submit(self._store, data))
         return len(data)
+
+    def _store(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def _catch_up(self, n_behind: int) -> None:
+        """Wait until at most so many blocks are on their way; raises what went wrong with one."""
+        while len(self._behind) > n_behind:
+            self._behind.popleft().result()
 
 
 def _bytes_of(block: Tensor) -> memoryview:

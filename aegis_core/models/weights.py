@@ -139,10 +139,10 @@ def _no_index(index: Path) -> UserError:
 
 
 def _sha256(file: Path, cancel: CancelToken, on_bytes: Callable[[int], None]) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
+    digest, room = hashlib.sha256(), memoryview(bytearray(_CHUNK_BYTES))
+    with file.open("rb", buffering=0) as stream:
+        while n_bytes := stream.readinto(room):
             cancel.check()
-            digest.update(chunk)
-            on_bytes(len(chunk))
+            digest.update(room[:n_bytes])
+            on_bytes(n_bytes)
     return digest.hexdigest()

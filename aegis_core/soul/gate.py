@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -116,10 +117,15 @@ class Soul:
     def openness(self) -> float:
         return torch.sigmoid(torch.tensor(self.alpha, dtype=torch.float64)).item()
 
+    @cached_property
+    def _blocks(self) -> Tensor:
+        """R (H/8, 8, 8): a head is folded in many small parts, each of which needs it."""
+        return blocks(self.generator)
+
     def fused_head(self, head: Tensor) -> Tensor:
         """W + σ(α)(W @ R) in float32; head (V, H) -> (V, H) float32."""
         weight = head.float()
-        return weight + self.openness * rotate_rows(weight, blocks(self.generator.to(weight.device)))
+        return weight + self.openness * rotate_rows(weight, self._blocks.to(weight.device))
 
     def norm_factor(self) -> float:
         """What a calibrated gate divides by: 1/(1 + σ(α)), else 1."""

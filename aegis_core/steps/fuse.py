@@ -8,7 +8,8 @@ from ..context import StepContext
 from ..evaluation.chain import Chain
 from ..events import Progress, note, warning
 from ..failures import UserError
-from ..fusion.ingredients import RECORD, Ingredients, check_base_unchanged, finished_files, fused_folder, gather
+from ..fusion.base_check import check_base_unchanged
+from ..fusion.ingredients import RECORD, Ingredients, finished_files, fused_folder, gather
 from ..fusion.merge import merge
 from ..fusion.portrait import portrait
 from ..fusion.proof import Proof, prove
@@ -26,10 +27,10 @@ def run(plan: Plan, ctx: StepContext) -> None:
     folder = fused_folder(plan, ctx.run)
     refuse_foreign(folder, ingredients.run)
     settle(folder)
-    n_base_bytes = sum(file.stat().st_size for file in weight_files(ingredients.base.path))
-    check_base_unchanged(ingredients.base, ctx.cancel, _adding(ctx, n_base_bytes, "hash"))
     model = next((place for place in (folder, unproven(folder)) if _is_whole(place, ingredients, ctx)), None)
     if model:
+        n_base_bytes = sum(file.stat().st_size for file in weight_files(ingredients.base.path))
+        check_base_unchanged(ingredients.base, ctx.cancel, _adding(ctx, n_base_bytes, "hash"))
         ctx.emit(note("The fused model in {folder} is complete; only its proof is still to be given.", folder=model))
     else:
         model = unproven(folder)
@@ -105,7 +106,7 @@ def _names(ingredients: Ingredients, ctx: StepContext) -> Callable[[int], str]:
     def name(row: int) -> str:
         if row >= len(tokenizer):
             return f"#{row}"
-        text = tokenizer.decode([row])
+        text = str(tokenizer.decode([row]))
         return str(tokenizer.convert_ids_to_tokens(row)) if not text or "\ufffd" in text else text
 
     return name
