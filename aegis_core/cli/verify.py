@@ -2,7 +2,9 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,11 +18,14 @@ from .work import RunFolder
 
 
 def verify(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> int:
-    """Hash every recorded file again and prove the fusion again; 1 if anything differs, naming it."""
+    """Hash every recorded file again and prove the fusion again; 1 if anything differs, naming it.
+
+    Nothing is written into the run: what libraries print goes to a temporary file.
+    """
     run = RunDirectory.open(run_dir)
     verdicts = []
     terminal = sys.stdout
-    with stdio.quiet(run.stderr_path):
+    with tempfile.TemporaryDirectory(prefix="aegis-verify-") as aside, stdio.quiet(Path(aside) / "stderr.log"):
         for verdict in claims(run):
             verdicts.append(verdict)
             if not as_json:

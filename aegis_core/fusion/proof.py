@@ -178,7 +178,10 @@ def prove(
 
 
 def verify(run: RunDirectory, cancel: CancelToken | None = None) -> list[Verdict]:
-    """Prove the run's finished fusion again from its files; UserError if base or training are not there any more."""
+    """Prove the run's finished fusion again from its files, writing none of them; what is kept aside is temporary.
+
+    UserError if base or training are not there any more.
+    """
     cancel = cancel or CancelToken()
     ingredients = gather(run)
     check_base_unchanged(ingredients.base, cancel)
@@ -188,7 +191,7 @@ def verify(run: RunDirectory, cancel: CancelToken | None = None) -> list[Verdict
             Verdict("fused_model", "fail", str(folder), "a whole model fused from this run's base, adapter and gate")
         ]
     held_out = load_packed(run.step_folder("prepare") / "held_out.safetensors")
-    with tempfile.TemporaryDirectory(dir=run.step_folder("fuse")) as scratch:
+    with tempfile.TemporaryDirectory(prefix="aegis-proof-") as scratch:
         wide = dtype_of_run(run, ingredients.base)
         return prove(ingredients, folder, held_out, Path(scratch), cancel, computed_in=wide).verdicts()
 
