@@ -242,8 +242,11 @@ class FusePlan(Frozen):
     directory: str = setting("", "Folder for the fused model; empty means inside the run.")
 
 
+GgufType = Literal["f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s"]
+
+
 class ExportPlan(Frozen):
-    types: tuple[Literal["f16", "q4_k_m"], ...] = setting(("f16", "q4_k_m"), "Which GGUF files to write.", min_length=1)
+    types: tuple[GgufType, ...] = setting(("f16", "q4_k_m"), "Which GGUF files to write.", min_length=1)
     directory: str = setting("", "Folder for the GGUF files; empty means inside the run. Another drive is fine.")
 
 

@@ -18,8 +18,14 @@ STAGES = {
     "gated_nf4": mark("Gated, on 4-bit weights"),
     "gated": mark("Gated"),
     "fused": mark("Fused"),
+    "f32": mark("GGUF F32"),
+    "bf16": mark("GGUF BF16"),
     "f16": mark("GGUF F16"),
+    "q8_0": mark("GGUF Q8_0"),
+    "q6_k": mark("GGUF Q6_K"),
+    "q5_k_m": mark("GGUF Q5_K_M"),
     "q4_k_m": mark("GGUF Q4_K_M"),
+    "q4_k_s": mark("GGUF Q4_K_S"),
 }
 ALWAYS = ("base", "gated", "fused", "f16", "q4_k_m")  # shown as a gap where they were not measured
 HEADINGS = (

@@ -10,11 +10,12 @@ from filelock import FileLock, Timeout
 from ..cancel import CancelToken
 from ..events import Event, Progress
 from ..failures import UserError
+from ..gguf_export.draft import Source, expected_bytes
 from ..gguf_export.metadata import Metadata
 from ..gguf_export.model_folder import ModelFolder
 from ..gguf_export.recipe import RECIPES
 from ..gguf_export.vocabulary import read_vocabulary
-from ..gguf_export.writer import Source, expected_bytes, write_gguf
+from ..gguf_export.writer import write_gguf
 from ..models.identity import read_base
 from ..resources import cache_folder
 from ..run_directory import RunDirectory, atomic

@@ -17,6 +17,8 @@ from .ollama_model import OllamaBackend, ensure_model
 from .prompt import ChatPrompts
 
 MIB = 1 << 20
+# What fits most machines and is quick first; BF16 and F32 are slow nearly everywhere.
+TO_TALK_TO = ("q4_k_m", "q4_k_s", "q5_k_m", "q6_k", "q8_0", "f16", "bf16", "f32")
 
 
 def open_backend(
@@ -49,10 +51,10 @@ def refuse_while_working(run: RunDirectory) -> None:
 
 
 def exported_gguf(run: RunDirectory) -> Path:
-    """The GGUF to talk to: Q4_K_M where it was exported, else the first file; UserError if there is none."""
+    """The GGUF to talk to, by TO_TALK_TO; UserError if there is none."""
     listed = run.step_folder("export") / "files.json"
     rows = read_json(listed) if listed.is_file() else []
-    best = sorted(rows, key=lambda row: row["type"].lower() != "q4_k_m")
+    best = sorted(rows, key=lambda row: TO_TALK_TO.index(row["type"]))
     path = run.path / best[0]["path"] if best else None
     if path is None or not path.is_file():
         raise UserError("There is no exported model to talk to yet.", "Run the export step first.")

@@ -26,21 +26,6 @@ N_CANDIDATES = 40
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """Largest and mean |Δ log p| of torch's likeliest token in nats, and the part of positions with the same one.
-
-    llama.cpp multiplies quantised weights with activations it quantises to 8 bits: Q4_K_M cannot agree closer.
-    """
-
-    largest: float
-    mean: float
-    same: float
-
-
-TOLERANCES = {"F16": Tolerance(0.05, 0.02, 1.0), "Q4_K_M": Tolerance(1.0, 0.15, 0.85)}
-
-
-@dataclass(frozen=True)
 class Position:
     """Torch's view of what follows `prompt`: log probabilities (V,) in nats."""
 
@@ -71,7 +56,7 @@ def check_probabilities(
     server: LlamaServer, places: list[Position], recipe: Recipe, cancel: CancelToken
 ) -> list[Check]:
     """Next-token probabilities of llama.cpp against torch's; a near-tie within the tolerance counts as the same."""
-    tolerance = TOLERANCES[recipe.label]
+    tolerance = recipe.type.tolerance
     differences, n_same = [], 0
     for place in places:
         cancel.check()

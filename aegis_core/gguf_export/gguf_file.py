@@ -7,8 +7,16 @@ from typing import Any
 import gguf
 import libgguf
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..failures import UserError
+
+_PLAIN = {
+    gguf.GGMLQuantizationType.F32: torch.float32,
+    gguf.GGMLQuantizationType.F16: torch.float16,
+    gguf.GGMLQuantizationType.BF16: torch.bfloat16,
+}
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,22 @@ class TableRow:
     shape: tuple[int, ...]
     offset: int
     n_bytes: int
+
+    @property
+    def n_rows(self) -> int:
+        return self.shape[0] if len(self.shape) > 1 else 1
+
+
+def decoded(raw: np.ndarray, row: TableRow) -> Tensor:
+    """Whole rows of a tensor as float32 (…, columns) from their bytes as stored: uint8, one-dimensional."""
+    shape = (-1, *row.shape[1:]) if len(row.shape) > 1 else row.shape
+    dtype = _PLAIN.get(row.type)
+    if dtype:
+        return torch.from_numpy(raw).view(dtype).float().reshape(shape)
+    n_columns = row.shape[-1]
+    block, size = gguf.GGML_QUANT_SIZES[row.type]
+    rows = libgguf.dequantize_rows(raw.reshape(-1, n_columns // block * size), row.type)
+    return torch.from_numpy(rows).reshape(shape)
 
 
 class GgufFile:
@@ -50,16 +74,11 @@ class GgufFile:
             return None
         return found.length if found.value_type == "ARRAY" else found.value
 
-    def raw(self, name: str) -> np.ndarray:
-        """A tensor's bytes as stored: uint8, (rows, bytes per row) or (bytes,)."""
+    def values(self, name: str) -> Tensor:
+        """A tensor as float32, in llama.cpp's order of rows."""
         row = self.table[name]
-        data = np.fromfile(self.path, dtype=np.uint8, count=row.n_bytes, offset=row.offset)
-        return data.reshape((*row.shape[:-1], -1))
-
-    def values(self, name: str) -> np.ndarray:
-        """A tensor dequantised by gguf-py to float32, in llama.cpp's order of rows."""
-        row = self.table[name]
-        return gguf.quants.dequantize(self.raw(name), row.type).reshape(row.shape)
+        raw = np.fromfile(self.path, dtype=np.uint8, count=row.n_bytes, offset=row.offset)
+        return decoded(raw, row)
 
     def tensor_types(self) -> dict[str, int]:
         """How many tensors have which format."""
@@ -75,14 +94,15 @@ def _header(path: Path) -> Any:
     try:
         result = libgguf.validate_gguf(path)
     except (OverflowError, MemoryError, UnicodeDecodeError) as error:
-        raise _damaged(path, "its header makes no sense") from error
+        raise damaged(path, "its header makes no sense") from error
     if result.errors or result.file is None:
-        raise _damaged(path, result.errors[0].message)
+        raise damaged(path, result.errors[0].message)
     header = result.file
     if not header.tensors:
-        raise _damaged(path, "it holds no tensors")
+        raise damaged(path, "it holds no tensors")
     return header
 
 
-def _damaged(path: Path, problem: str) -> UserError:
+def damaged(path: Path, problem: str) -> UserError:
+    """The sentence for a GGUF file that cannot be read."""
     return UserError("{path} is damaged: {problem}.", "Run the export step again.", path=path, problem=problem)

@@ -1,43 +1,25 @@
-"""Reading a written GGUF file back and comparing every tensor with the model folder it came from."""
+"""Reading a written GGUF file back, once, and comparing every tensor with the model folder it came from."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES
+import torch
 from gguf import GGMLQuantizationType as Type
 
 from ..cancel import CancelToken
 from .checks import Check
 from .families import MappedTensor, mapped_tensors
-from .gguf_file import GgufFile
+from .gguf_file import GgufFile, TableRow, damaged, decoded
 from .model_folder import ModelFolder
 from .recipe import Recipe, tensor_types
+from .tensor_errors import TensorError
 
-# A scale below F16's normal range loses digits; this much never matters to a matrix product.
-ABSOLUTE_ALLOWANCE = 8e-6
-
-
-@dataclass(frozen=True)
-class Bound:
-    """`rms` relative to the tensor's own root mean square, `block` to the largest value of its block."""
-
-    rms: float
-    block: float
-
-
-# About twice what Gaussian weights show, and far below what a wrong tensor or order of rows does (1.4).
-BOUNDS: dict[Type, Bound] = {
-    Type.F32: Bound(0.0, 0.0),
-    Type.F16: Bound(2**-11, 2**-11),
-    Type.Q8_0: Bound(0.015, 0.006),
-    Type.Q6_K: Bound(0.04, 0.035),
-    Type.Q5_K: Bound(0.08, 0.12),
-    Type.Q5_1: Bound(0.08, 0.04),
-    Type.Q5_0: Bound(0.10, 0.075),
-    Type.Q4_K: Bound(0.15, 0.20),
-}
+BLOCK_VALUES = 1 << 22
+_PIECE_BYTES = 1 << 24
 
 
 def check_file(
@@ -46,57 +28,97 @@ def check_file(
     recipe: Recipe,
     cancel: CancelToken,
     on_bytes: Callable[[int, int], None],
-    digests: dict[str, str] | None = None,
+    sha256: str | None = None,
+    hash_check: str = "read back as written",
 ) -> list[Check]:
-    """Size, tensor table, and every tensor against its source; `digests` are the writer's, where they are known.
+    """Size, tensor table, and every tensor against its source, with bounded memory.
 
-    Bounds of the errors are in BOUNDS. `on_bytes` hears bytes done and bytes in all.
+    The hash of the whole file against `sha256` comes first, where it is given, under the name `hash_check`. Bounds of
+    the errors are in tensor_errors.py. `on_bytes` hears bytes done and bytes in all.
     """
     mapped = mapped_tensors(folder)
     structure = [_check_size(file), _check_table(file, mapped, recipe, folder), _check_vocabulary(file, folder)]
-    if not all(check.passed for check in structure):
-        return structure
+    sound = all(check.passed for check in structure)
     errors: dict[Type, float] = {}
     bad: list[str] = []
-    altered: list[str] = []
     not_finite: list[str] = []
-    done = 0
-    for tensor in mapped:
-        cancel.check()
-        row = file.table[tensor.name]
-        stored = file.values(tensor.name)
-        if digests and hashlib.sha256(file.raw(tensor.name).data).hexdigest() != digests[tensor.name]:
-            altered.append(tensor.name)
-        if not np.isfinite(stored).all():
-            not_finite.append(tensor.name)
-        share = _share_of_bound(stored, tensor.load(folder).numpy(), row.type)
-        errors[row.type] = max(errors.get(row.type, 0.0), share)
-        if not share <= 1:
-            bad.append(tensor.name)
-        done += row.n_bytes
-        on_bytes(done, file.n_bytes)
-    checks = [
-        *structure,
-        Check("values are finite", not not_finite, _amount(mapped, not_finite), "all tensors"),
-        Check("tensors equal their source", not bad, _worst(errors, mapped, bad), "each within its format's bound"),
-    ]
-    if digests:
-        checks.append(Check("read back as written", not altered, _amount(mapped, altered), "all tensors"))
+    with _Reading(file.path, cancel, lambda done: on_bytes(done, file.n_bytes)) as reading:
+        for tensor in sorted(mapped, key=lambda tensor: file.table[tensor.name].offset) if sound else ():
+            row = file.table[tensor.name]
+            error, finite = _compared(reading, tensor, row, folder)
+            if not finite:
+                not_finite.append(tensor.name)
+            share = error.share_of_bound()
+            errors[row.type] = max(errors.get(row.type, 0.0), share)
+            if not share <= 1:
+                bad.append(tensor.name)
+        found = reading.to_the_end() if sha256 else None
+    checks = [Check(hash_check, found == sha256, str(found), str(sha256))] if sha256 else []
+    checks += structure
+    if sound:
+        checks += [
+            Check("values are finite", not not_finite, _amount(mapped, not_finite), "all tensors"),
+            Check("tensors equal their source", not bad, _worst(errors, mapped, bad), "each within its format's bound"),
+        ]
     return checks
 
 
-def _share_of_bound(stored: np.ndarray, source: np.ndarray, kind: Type) -> float:
-    """The error as a part of what its format allows; NaN if the values are not finite."""
-    if kind == Type.F32:
-        return 0.0 if np.array_equal(stored, source) else np.inf
-    bound = BOUNDS[kind]
-    difference = np.abs(stored - source)
-    rms = float(np.sqrt(np.mean(difference**2, dtype=np.float64)))
-    allowed_rms = bound.rms * float(np.sqrt(np.mean(source**2, dtype=np.float64))) + ABSOLUTE_ALLOWANCE
-    block = GGML_QUANT_SIZES[kind][0]
-    blocks = (-1, block)
-    allowed = bound.block * np.abs(source).reshape(blocks).max(axis=1) + ABSOLUTE_ALLOWANCE
-    return max(rms / allowed_rms, float((difference.reshape(blocks).max(axis=1) / allowed).max()))
+class _Reading:
+    """A file read from front to end, hashed on the way."""
+
+    def __init__(self, path: Path, cancel: CancelToken, on_bytes: Callable[[int], None]) -> None:
+        self._path, self._cancel, self._on_bytes = path, cancel, on_bytes
+        self._digest = hashlib.sha256()
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("rb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def rows(self, row: TableRow, n_values: int) -> Iterator[np.ndarray]:
+        """The tensor's bytes as stored, whole rows of about `n_values` values at a time."""
+        while self._done < row.offset:
+            self._exactly(min(row.offset - self._done, _PIECE_BYTES))
+        row_bytes = row.n_bytes // row.n_rows
+        step = max(1, n_values // row.shape[-1])
+        for first in range(0, row.n_rows, step):
+            yield np.frombuffer(self._exactly(row_bytes * min(step, row.n_rows - first)), np.uint8)
+
+    def to_the_end(self) -> str:
+        """The SHA-256 of the whole file."""
+        while self._read(_PIECE_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+    def _exactly(self, n_bytes: int) -> bytearray:
+        data = self._read(n_bytes)
+        if len(data) < n_bytes:  # it was long enough when its header was read
+            raise damaged(self._path, "it ends too early")
+        return data
+
+    def _read(self, n_bytes: int) -> bytearray:
+        self._cancel.check()
+        data = bytearray(self._file.read(n_bytes))
+        self._digest.update(data)
+        self._done += len(data)
+        self._on_bytes(self._done)
+        return data
+
+
+def _compared(reading: _Reading, tensor: MappedTensor, row: TableRow, folder: ModelFolder) -> tuple[TensorError, bool]:
+    """The tensor's error, and whether all its values are finite."""
+    error, finite = TensorError(row.type), True
+    sources = tensor.row_blocks(folder, BLOCK_VALUES)
+    for raw, source in zip(reading.rows(row, BLOCK_VALUES), sources, strict=True):
+        stored = decoded(raw, row)
+        finite = finite and all(torch.isfinite(end) for end in torch.aminmax(stored))
+        error.add(stored, source.float())
+    return error, finite
 
 
 def _check_size(file: GgufFile) -> Check:

@@ -1,112 +1,129 @@
-"""Writing one GGUF file tensor by tensor: memory is bounded by the largest tensor."""
+"""Writing a model as GGUF, in several types at once: every tensor is read once, block by block.
 
-import errno
-import hashlib
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+Memory is bounded by a few blocks of rows, whatever the size of the model. While one block is quantised, the next one is
+read and the one before goes to the disk.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
-import gguf
-import libgguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
+from torch import Tensor
 
 from ..cancel import CancelToken
 from ..failures import UserError
-from .families import MappedTensor, family_of, mapped_tensors
-from .metadata import Metadata
+from .draft import Draft, Source
+from .families import MappedTensor, mapped_tensors
 from .model_folder import ModelFolder
-from .recipe import Recipe, n_bytes, tensor_types
-from .vocabulary import Vocabulary
+from .quantiser import Quantiser, choose_quantiser, is_quantised
+from .recipe import Recipe
 
-HEADER_BYTES_PER_TOKEN = 64  # generous: text, type and merge of one token
+BLOCK_VALUES = 1 << 22  # 16 MiB as float32
+_DTYPES = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
 
-
-@dataclass(frozen=True)
-class Source:
-    """Everything that goes into the files of one model."""
-
-    folder: ModelFolder
-    vocabulary: Vocabulary
-    metadata: Metadata
+__all__ = ["Source", "write_files", "write_gguf"]
 
 
-def expected_bytes(source: Source, recipe: Recipe) -> int:
-    """Size of the finished file, with a generous header."""
-    mapped = mapped_tensors(source.folder)
-    types = tensor_types(recipe, mapped, source.folder.config)
-    return sum(n_bytes(t, types[t.name]) for t in mapped) + HEADER_BYTES_PER_TOKEN * len(source.vocabulary.tokens)
+class _Block(NamedTuple):
+    tensor: MappedTensor
+    rows: Tensor
+    is_last: bool
 
 
 def write_gguf(
     path: Path, source: Source, recipe: Recipe, cancel: CancelToken, on_bytes: Callable[[int, int], None]
-) -> dict[str, str]:
-    """Write the model under `path`; returns the SHA-256 of every tensor's data as it was handed to the disk.
+) -> str:
+    """One file, otherwise as `write_files`; returns its SHA-256 as it was handed to the disk."""
+    with Draft(path, source, recipe) as draft:
+        return write_files([draft], source.folder, cancel, on_bytes)[0]
 
-    `on_bytes` hears bytes done and bytes in all. UserError if a value does not fit the format.
+
+def write_files(
+    drafts: list[Draft],
+    folder: ModelFolder,
+    cancel: CancelToken,
+    on_bytes: Callable[[int, int], None],
+    quantiser: Quantiser | None = None,
+) -> list[str]:
+    """The data of all tensors into open drafts; returns the SHA-256 of each file as it was handed to the disk.
+
+    `on_bytes` hears bytes done and bytes in all. UserError if a value does not fit a format.
     """
-    mapped = mapped_tensors(source.folder)
-    types = tensor_types(recipe, mapped, source.folder.config)
-    sizes = {tensor.name: n_bytes(tensor, types[tensor.name]) for tensor in mapped}
-    writer = _with_header(path, source, recipe)
-    for tensor in mapped:
-        kind = types[tensor.name]
-        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), sizes[tensor.name], raw_dtype=kind)
-    digests, done = {}, 0
-    try:
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for tensor in mapped:
+    quantiser = quantiser or choose_quantiser(kind for draft in drafts for kind in draft.types.values())
+    done, total = 0, sum(draft.data_bytes for draft in drafts)
+    with ExitStack() as stack:
+        disk = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write"))
+        reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read"))
+        writing: Future[None] | None = None
+        for block in _one_ahead(_blocks(folder), reader):
             cancel.check()
-            data = encode(tensor, source.folder, types[tensor.name])
-            _write(writer, data, path)
-            digests[tensor.name] = hashlib.sha256(data.data).hexdigest()
-            done += sizes[tensor.name]
-            on_bytes(done, sum(sizes.values()))
-    finally:
-        writer.close()
-    return digests
+            data = _encoded(block, {draft.types[block.tensor.name] for draft in drafts}, quantiser)
+            if writing:
+                writing.result()
+            writing = disk.submit(_append, drafts, block, data)
+            done += sum(data[draft.types[block.tensor.name]].nbytes for draft in drafts)
+            if block.is_last:
+                on_bytes(done, total)
+        if writing:
+            writing.result()
+    return [draft.finish() for draft in drafts]
 
 
-def encode(tensor: MappedTensor, folder: ModelFolder, kind: Type) -> np.ndarray:
-    """The tensor's data in its format, C-ordered, rows first.
+def _blocks(folder: ModelFolder) -> Iterator[_Block]:
+    for tensor in mapped_tensors(folder):
+        n_left = tensor.shape[0]
+        for rows in tensor.row_blocks(folder, BLOCK_VALUES):
+            n_left -= len(rows)
+            # Copied, so that the disk is read here and not when the numbers are first looked at.
+            yield _Block(tensor, rows.clone(), n_left == 0)
+
+
+def _one_ahead(blocks: Iterator[_Block], reader: ThreadPoolExecutor) -> Iterator[_Block]:
+    """The same blocks, the next one always being read already."""
+    coming = reader.submit(next, blocks, None)
+    while block := coming.result():
+        coming = reader.submit(next, blocks, None)
+        yield block
+
+
+def _encoded(block: _Block, kinds: Iterable[Type], quantiser: Quantiser) -> dict[Type, np.ndarray]:
+    """The block in each of the formats, C-ordered bytes or numbers.
 
     Quantised formats are made from the values rounded to F16, as llama.cpp makes them from an F16 file.
     """
-    values = tensor.load(folder)
-    if kind != Type.F32:
-        values = values.to(torch.float16)
-    if not torch.isfinite(values).all():
+    found: dict[Type, np.ndarray] = {}
+    rounded: dict[torch.dtype, Tensor] = {}
+    for kind in sorted(kinds):
+        dtype = _DTYPES.get(kind, torch.float16)
+        if dtype not in rounded:
+            rounded[dtype] = _finite(block.rows.to(dtype), block.tensor, dtype)
+        if is_quantised(kind):
+            found[kind] = quantiser.encode(rounded[dtype].float().contiguous().numpy(), kind)
+        else:
+            values = rounded[dtype].contiguous()
+            found[kind] = (values.view(torch.int16) if kind == Type.BF16 else values).numpy()
+    return found
+
+
+def _finite(values: Tensor, tensor: MappedTensor, dtype: torch.dtype) -> Tensor:
+    low, high = torch.aminmax(values)  # either is NaN where any value is
+    if not torch.isfinite(low) or not torch.isfinite(high):
         raise UserError(
-            "The tensor {name} holds values that are not finite or too large for F16.",
+            "The tensor {name} holds values that are not finite or too large for {format}.",
             "Train and fuse again, with a smaller learning rate if the values came from training.",
             name=tensor.name,
+            format={torch.float16: "F16", torch.bfloat16: "BF16"}.get(dtype, "F32"),
         )
-    if kind in (Type.F32, Type.F16):
-        return values.numpy()
-    return libgguf.quantize_rows(values.float().numpy(), kind)
+    return values
 
 
-def _with_header(path: Path, source: Source, recipe: Recipe) -> gguf.GGUFWriter:
-    family = family_of(source.folder)
-    writer = gguf.GGUFWriter(path, family.architecture)
-    writer.add_type(gguf.GGUFType.MODEL)
-    source.metadata.describe(writer, source.vocabulary)
-    family.describe(writer, source.folder)
-    writer.add_file_type(recipe.file_type)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    source.vocabulary.describe(writer)
-    return writer
-
-
-def _write(writer: gguf.GGUFWriter, data: np.ndarray, path: Path) -> None:
-    try:
-        writer.write_tensor_data(data)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        # numpy reports a short write without the system's reason, which is a full disk
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+def _append(drafts: list[Draft], block: _Block, data: dict[Type, np.ndarray]) -> None:
+    for draft in drafts:
+        draft.append(data[draft.types[block.tensor.name]])
+        if block.is_last:
+            draft.end_tensor()

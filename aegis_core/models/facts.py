@@ -12,6 +12,7 @@ from .. import hardware
 from ..cancel import CancelToken
 from ..events import Log, note
 from ..failures import UserError
+from ..gguf_export.file_types import FILE_TYPES
 from ..plan import DEMO, Plan
 from . import demo
 from .hub import HubModel
@@ -19,8 +20,6 @@ from .hub_files import fetch, missing_bytes
 from .source import DemoModel, LocalModel, license_in, locate, read_config
 from .weights import stored_tensors, weight_files
 
-# Bytes of a GGUF file per parameter of the model, rounded up; for types not named here, the size of 16-bit numbers.
-_GGUF_BYTES = {"f32": 4.0, "q8_0": 1.07, "q6_k": 0.83, "q5_k_m": 0.72, "q4_k_m": 0.64}
 _DEMO_DOWNLOAD_BYTES = 93_000_000
 _DEMO_PARAMETERS = 134_515_008
 _DEMO_BYTES = 4 * _DEMO_PARAMETERS
@@ -183,7 +182,7 @@ def _written(
     if config.get("tie_word_embeddings") is not False:
         head = int(config.get("vocab_size") or 0) * int(config.get("hidden_size") or 0)
     fused = weight_bytes + head * round(weight_bytes / parameters)
-    gguf = (parameters + head) * sum(_GGUF_BYTES.get(kind, 2.0) for kind in plan.export.types)
+    gguf = (parameters + head) * sum(FILE_TYPES[kind].bytes_per_parameter for kind in plan.export.types)
     fuse_folder = Path(plan.fuse.directory).expanduser() if plan.fuse.directory else run
     export_folder = Path(plan.export.directory).expanduser() if plan.export.directory else run
     return [(fuse_folder, fused), (export_folder, int(gguf))]

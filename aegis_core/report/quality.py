@@ -8,14 +8,15 @@ from typing import Any
 from ..evaluation.measurement import Measurement, Paired, load_measurement, paired
 from ..evaluation.quality import quality_of
 from ..failures import UserError
+from ..gguf_export.file_types import FILE_TYPES
 from .evidence import Evidence, Gap
 from .findings import FAIL, PASS, SKIPPED, Finding, guarded, judged
 from .phrases import Phrase, phrase
 
-STAGES = ("base", "lora", "gated_nf4", "gated", "fused", "f16", "q4_k_m")
+STAGES = ("base", "lora", "gated_nf4", "gated", "fused", *FILE_TYPES)
 MEASURED_BY = ("train", "fuse", "export")
+OTHER_FILES = tuple(kind for kind in FILE_TYPES if kind not in ("f16", "q4_k_m"))
 FUSED_TOLERANCE = 1e-3
-Q4_K_M_TOLERANCE = 0.15
 ROUNDING = 1e-9  # relative; means are reckoned in float64 from the same numbers
 
 Stages = dict[str, dict[str, Any]]
@@ -90,6 +91,18 @@ def _below_base(stage: str) -> _Claim:
     return _Claim((stage, "base"), phrase("below the base model's loss"), lambda d: d < 0)
 
 
+def _near_f16(kind: str) -> _Claim:
+    limit = FILE_TYPES[kind].largest_loss
+    return _Claim((kind, "f16"), phrase("at most {limit} nats above F16", limit=limit), lambda d: d <= limit)
+
+
+def _near_fused(kind: str) -> _Claim:
+    limit = FILE_TYPES[kind].largest_loss
+    return _Claim(
+        (kind, "fused"), phrase("at most {limit} nats above the fused model", limit=limit), lambda d: d <= limit
+    )
+
+
 CLAIMS: dict[str, _Claim] = {
     "gated_below_base": _below_base("gated"),
     "fused_below_base": _below_base("fused"),
@@ -99,11 +112,7 @@ CLAIMS: dict[str, _Claim] = {
         phrase("at most {limit} nats apart", limit=FUSED_TOLERANCE),
         lambda d: abs(d) <= FUSED_TOLERANCE,
     ),
-    "q4_k_m_near_f16": _Claim(
-        ("q4_k_m", "f16"),
-        phrase("at most {limit} nats above F16", limit=Q4_K_M_TOLERANCE),
-        lambda d: d <= Q4_K_M_TOLERANCE,
-    ),
+    "q4_k_m_near_f16": _near_f16("q4_k_m"),
     "below_chance": _Claim(("gated", "chance"), phrase("below chance, ln V"), lambda d: d < 0),
 }
 
@@ -117,7 +126,9 @@ def quality_checks(evidence: Evidence, stages: Stages, chance_loss: float | None
     if chance_loss is not None:
         losses["chance"] = chance_loss
     tokens = _readable(evidence, stages)
-    return {name: _judged(claim, losses, pair_of(tokens, *claim.stages)) for name, claim in CLAIMS.items()} | {
+    # Files beyond the usual two are held against the fused model, which every run has.
+    claims = CLAIMS | {f"{kind}_near_fused": _near_fused(kind) for kind in stages if kind in OTHER_FILES}
+    return {name: _judged(claim, losses, pair_of(tokens, *claim.stages)) for name, claim in claims.items()} | {
         "same_tokens": _same_tokens(stages, tokens),
         "figures_follow": _figures_follow(evidence, stages),
     }

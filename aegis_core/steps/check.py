@@ -14,6 +14,7 @@ from ..chat import ollama
 from ..context import StepContext
 from ..events import CheckRow
 from ..failures import UserError
+from ..gguf_export.file_types import FILE_TYPES
 from ..models.identity import read_base
 from ..plan import DEMO, Plan
 from ..run_directory import RunDirectory, write_json
@@ -25,8 +26,6 @@ _GB = 1e9
 _LITTLE_VRAM_BYTES = 7.5 * _GB
 _LITTLE_RAM_BYTES = 7.5 * _GB
 _LITTLE_DISK_BYTES = 5 * _GB
-_Q4_BITS = 4.85
-"""Bits a weight in Q4_K_M, scales included."""
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
@@ -195,8 +194,7 @@ def _fused_bytes(plan: Plan, n_parameters: int) -> float:
 
 
 def _gguf_bytes(plan: Plan, n_parameters: int) -> float:
-    bits = {"f16": 16.0, "q4_k_m": _Q4_BITS}
-    return sum(n_parameters * bits[kind] / 8 for kind in plan.export.types)
+    return sum(n_parameters * FILE_TYPES[kind].bytes_per_parameter for kind in plan.export.types)
 
 
 def _long_paths() -> list[CheckRow]:

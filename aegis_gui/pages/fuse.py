@@ -23,8 +23,14 @@ STAGES = (
     ("gated_nf4", mark("gated, on 4-bit weights")),
     ("gated", mark("gated")),
     ("fused", mark("fused")),
+    ("f32", mark("GGUF F32")),
+    ("bf16", mark("GGUF BF16")),
     ("f16", mark("GGUF F16")),
+    ("q8_0", mark("GGUF Q8_0")),
+    ("q6_k", mark("GGUF Q6_K")),
+    ("q5_k_m", mark("GGUF Q5_K_M")),
     ("q4_k_m", mark("GGUF Q4_K_M")),
+    ("q4_k_s", mark("GGUF Q4_K_S")),
 )
 
 

@@ -45,6 +45,8 @@ def mapped_tensors(folder: ModelFolder) -> list[MappedTensor]:
             "The tensor {name} of {folder} has no place in a GGUF file.", advice, folder=folder.path, name=unknown[0]
         )
     for tensor in mapped:
+        if 0 in tensor.shape:
+            raise UserError("The tensor {name} would be empty.", advice, name=tensor.name)
         if tensor.source and folder.tensors[tensor.source].shape != tensor.shape:
             raise UserError(
                 "The tensor {name} has the shape {found} where config.json asks for {expected}.",

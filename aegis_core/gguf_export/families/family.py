@@ -1,6 +1,6 @@
 """What an architecture family has to say about itself so that its folders can be written as GGUF."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gguf
@@ -34,6 +34,19 @@ class MappedTensor:
         if self.constant is not None:
             return self.constant.float()
         return self.pack(folder.read(self.source).float()).contiguous()
+
+    def row_blocks(self, folder: ModelFolder, n_values: int) -> Iterator[Tensor]:
+        """The values in llama.cpp's order, whole rows, about `n_values` at a time, in the dtype they are stored in.
+
+        A vector comes whole and as float32. In memory are one block and, where rows are reordered, the tensor itself.
+        """
+        if self.constant is not None or len(self.shape) < 2:
+            yield self.load(folder)
+            return
+        values = folder.read(self.source)
+        if self.pack is not unchanged:
+            values = self.pack(values).contiguous()
+        yield from values.split(max(1, n_values // values.shape[-1]))
 
 
 @dataclass(frozen=True)
