@@ -393,7 +393,7 @@ def test_a_proof_stopped_after_the_gated_model_does_not_measure_it_again(quality
     assert found["gated"].loss == pytest.approx(gated.loss, abs=1e-6) and found["gated"].kl_tokens == 120
     assert found["fused"].kl == pytest.approx(gated.kl, rel=1e-3)
     assert sorted(path.name for path in (quality_run.path / "fuse").iterdir()) == [
-        "measured", "model", "proof.json", "quality.json",
+        "head.json", "measured", "model", "proof.json", "quality.json",
     ]  # fmt: skip
 
 

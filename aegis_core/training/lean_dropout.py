@@ -38,22 +38,31 @@ class DroppedLinear(nn.Module):
             return nn.functional.linear(x.to(self.weight.dtype), self.weight)
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
-        product: Tensor = _DroppedProduct.apply(x, self.weight, self.p, dtype)
+        product: Tensor = _DroppedProduct.apply(x, self.weight, self.p, dtype)[0]
         return product
 
 
 class _DroppedProduct(torch.autograd.Function):
+    """The product, and a byte per number of x that says whether it was kept. Works under torch.func's transforms."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, p: float, dtype: torch.dtype) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, p: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         dropped, kept = torch.native_dropout(x.to(weight.dtype), p, True)
-        ctx.scale, ctx.dtype = 1 / (1 - p), dtype
-        ctx.save_for_backward(x, kept, weight)
-        return nn.functional.linear(dropped.to(dtype), weight.to(dtype))
+        return nn.functional.linear(dropped.to(dtype), weight.to(dtype)), kept
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, weight, p, ctx.dtype = inputs
+        ctx.scale = 1 / (1 - p)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, output[1], weight)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, kept, weight = ctx.saved_tensors
-        (gradient,) = outer
+        gradient = outer[0]
         dropped = (x.to(weight.dtype) * kept * ctx.scale).to(ctx.dtype)
         of_weight = gradient.flatten(0, -2).T @ dropped.flatten(0, -2)
         of_x = (gradient @ weight.to(ctx.dtype)).to(weight.dtype) * kept * ctx.scale
