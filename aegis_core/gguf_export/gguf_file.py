@@ -93,13 +93,15 @@ def _header(path: Path) -> Any:
         raise UserError("{path} is not there.", "Run the export step again.", path=path)
     try:
         result = libgguf.validate_gguf(path)
-    except (OverflowError, MemoryError, UnicodeDecodeError) as error:
+    except (OverflowError, MemoryError, ValueError) as error:
         raise damaged(path, "its header makes no sense") from error
     if result.errors or result.file is None:
         raise damaged(path, result.errors[0].message)
     header = result.file
     if not header.tensors:
         raise damaged(path, "it holds no tensors")
+    if unknown := [tensor.name for tensor in header.tensors if tensor.nbytes is None]:
+        raise damaged(path, f"the number format of {unknown[0]!r} is unknown or does not fit its rows")
     return header
 
 
