@@ -27,6 +27,12 @@ _NORM_ADDS_ONE = {
     "smollm3": False,
 }
 
+# What transformers stumbles with over a value of the wrong kind, found by trying many.
+_UNREADABLE = (
+    ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError,
+    ValueError,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -92,7 +98,7 @@ def _native_config(folder: Path) -> PreTrainedConfig:
     """The config with the defaults of transformers' own class, e.g. whether Gemma ties when nothing is said."""
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+    except _UNREADABLE as error:
         raise _damaged_config(folder / "config.json") from error
     return config
 

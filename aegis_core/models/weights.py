@@ -16,6 +16,7 @@ from ..run_directory import sha256_of_json
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _CHUNK_BYTES = 1 << 24
+_NAME_BYTES = 255  # of a file, on every usual system
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,13 @@ def _tensors_of(file: Path) -> list[StoredTensor]:
 
 def _shard(index: Path, name: str) -> Path:
     # The name alone counts: the files of a hub snapshot are links that lead out of the folder, and may.
-    if name != Path(name).name or "\\" in name or ":" in name or not name.endswith(".safetensors"):
+    foreign = name != Path(name).name or "\\" in name or ":" in name or not name.endswith(".safetensors")
+    if foreign or not name.isprintable() or len(name.encode()) > _NAME_BYTES:
         raise UserError(
             "{index} points at {name}, which is not a weight file in its own folder.",
             "Do not use this model; download it from a source you trust.",
             index=index,
-            name=name,
+            name=name if name.isprintable() and len(name) <= _NAME_BYTES else ascii(name)[:_NAME_BYTES],
         )
     path = index.with_name(name)
     if not path.is_file():
