@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,4 +151,13 @@ def test_without_its_file_such_a_vocabulary_is_refused(tmp_path: Path) -> None:
     folder = spm_folder(tmp_path / "folder", "llama", LLAMA)
     (folder / "tokenizer.model").unlink()
     with pytest.raises(UserError, match=r"cannot be written as GGUF yet: BPE .* without tokenizer\.model"):
+        read_vocabulary(folder, N_ROWS)
+
+
+def test_a_tokenizer_model_alone_is_refused_with_the_package_it_needs(tmp_path, monkeypatch):
+    folder = spm_folder(tmp_path / "モデル", "llama", LLAMA)
+    (folder / "tokenizer.json").unlink()
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    monkeypatch.setattr("aegis_core.models.loading.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"tokenizer\.model only, which cannot be read without the package protobuf"):
         read_vocabulary(folder, N_ROWS)

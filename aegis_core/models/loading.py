@@ -98,6 +98,13 @@ def load_tokenizer(folder: Path, *, own_code: bool = False) -> PreTrainedTokeniz
             folder, local_files_only=True, trust_remote_code=own_code, **{k: v for k, v in known.items() if v}
         )
     except _UNREADABLE as error:
+        if _needs_protobuf(folder):  # transformers would name another package, which does not help
+            raise UserError(
+                "The tokenizer in {folder} is there as tokenizer.model only, which cannot be read without the package "
+                "protobuf.",
+                "Install it (pip install protobuf), or put the model's tokenizer.json into the folder.",
+                folder=folder,
+            ) from error
         raise UserError(
             "The tokenizer in {folder} cannot be read: {problem}",
             "The folder needs tokenizer.json or tokenizer.model beside config.json; download the model again.",
@@ -105,6 +112,14 @@ def load_tokenizer(folder: Path, *, own_code: bool = False) -> PreTrainedTokeniz
             problem=_first_line(error),
         ) from error
     return tokenizer
+
+
+def _needs_protobuf(folder: Path) -> bool:
+    alone = (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file()
+    try:
+        return alone and importlib.util.find_spec("google.protobuf") is None
+    except ModuleNotFoundError:  # not even its parent package
+        return alone
 
 
 def load_model(
