@@ -171,6 +171,9 @@ def _make(folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, Phi3ForCausalLM
 
+    from aegis_core.cancel import CancelToken
+    from aegis_core.models.weights import weights_sha256
+
     options = _options()
     base, adapter = folder / "base", folder / "adapter"
     base.mkdir()
@@ -202,6 +205,7 @@ def _make(folder: Path) -> None:
         total += sum(tensor.nbytes for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (base / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / "base.sha256").write_text(weights_sha256(base, CancelToken()), encoding="utf-8")
     targets = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets, task_type="CAUSAL_LM").save_pretrained(str(adapter))
     updates = {}
@@ -239,11 +243,10 @@ def _fuse(folder: Path) -> None:
     from aegis_core.fusion.ingredients import Ingredients
     from aegis_core.fusion.merge import merge
     from aegis_core.models.identity import BaseModel
-    from aegis_core.models.weights import weights_sha256
 
     shutil.rmtree(folder / "fused", ignore_errors=True)
-    base = BaseModel("benchmark", "local", str(folder / "base"), "", "", "Phi3ForCausalLM", 0, 3072, 32064, False)
-    weights_sha256(base.path, CancelToken())
+    sha256 = (folder / "base.sha256").read_text(encoding="utf-8")
+    base = BaseModel("benchmark", "local", str(folder / "base"), sha256, "", "Phi3ForCausalLM", 0, 3072, 32064, False)
     merge(Ingredients(base, folder / "adapter", _soul(), "", "", "benchmark"), folder / "fused", CancelToken())
 
 
