@@ -351,9 +351,7 @@ def test_the_step_leaves_model_proof_quality_and_says_what_it_measured(fusion_ru
     recorded = {Path(event.path).name for event in events if isinstance(event, Artifact)}
     assert recorded >= {"model.safetensors", "config.json", "tokenizer.model", RECORD, "proof.json", "quality.json"}
     last = {e.phase: e for e in events if isinstance(e, Progress)}
-    assert last.keys() == {"merge", "base model", "gated", "fused"} and all(
-        e.done == e.total for e in last.values()
-    )
+    assert last.keys() == {"merge", "base model", "gated", "fused"} and all(e.done == e.total for e in last.values())
     assert {v.status for v in verify(fusion_run)} == {"pass"}
     assert read_json(folder / "head.json")["rows"] == VOCABULARY
     assert sorted(p.name for p in folder.iterdir()) == ["head.json", "measured", "model", "proof.json", "quality.json"]
@@ -579,6 +577,14 @@ def test_a_step_whose_proof_fails_takes_the_models_name_away(fusion_run, monkeyp
     monkeypatch.undo()
     fused_run(fusion_run)
     assert (folder / "model").is_dir() and read_json(folder / "proof.json")["passed"] is True
+
+
+def test_a_loss_that_too_few_tokens_decide_is_refused_with_the_advice_to_hold_out_more(fusion_run, monkeypatch):
+    monkeypatch.setattr(proving, "LOSS_LIMIT", 0.0)
+    with pytest.raises(UserError, match="on 144 held-out tokens does not show") as caught:
+        fused_run(fusion_run)
+    assert "hold more of the data out" in caught.value.advice and " ± " in caught.value.reason
+    assert not (fusion_run.path / "fuse" / "model").exists()
 
 
 def test_verify_notices_a_changed_base_and_a_missing_model(fusion_run):

@@ -87,6 +87,13 @@ class Proof:
     def passed(self) -> bool:
         return all(verdict.status == "pass" for verdict in self.verdicts())
 
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether only the loss fails, and by less than twice its error: more held-out tokens may decide otherwise."""
+        failed = [verdict.name for verdict in self.verdicts() if verdict.status != "pass"]
+        least = abs(self.loss_difference) - 2 * self.loss_difference_standard_error
+        return failed == ["loss_difference"] and least <= LOSS_LIMIT
+
     def verdicts(self) -> list[Verdict]:
         """One row per claim; a number that is not finite never passes."""
         limits = self.limits

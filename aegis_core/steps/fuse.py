@@ -80,6 +80,15 @@ def _refuse(model: Path, folder: Path, proof: Proof, ctx: StepContext) -> None:
     rename(model, refused)
     write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(refused)))
     failed = [f"{v.name} {v.measured} ({v.expected})" for v in proof.verdicts() if v.status == "fail"]
+    if proof.wants_tokens:
+        raise UserError(
+            "The loss on {n_tokens} held-out tokens does not show that the fused model is the gated one: {failed}.",
+            "Rounding to {dtype} may do that on so few; hold more of the data out. It is kept in {folder} as evidence.",
+            n_tokens=proof.n_tokens,
+            failed=", ".join(failed),
+            dtype=proof.dtype,
+            folder=refused,
+        )
     raise UserError(
         "The fused model is not the gated one: {failed}.",
         "It is kept in {folder} as evidence; run this step again, and report it if it stays.",
