@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QToolButton,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -23,6 +24,7 @@ from .theme import Theme
 
 WIDTH, UNIT_WIDTH, GAP = 232, 100, 12
 WIDE = WIDTH + GAP + UNIT_WIDTH
+ABREAST = 3  # boxes side by side; more stand below each other
 
 
 class Control(QWidget):
@@ -119,9 +121,13 @@ class Choices(Control):
     def __init__(self, field: PlanField) -> None:
         super().__init__(field)
         self.boxes = {option: QCheckBox(option) for option in field.options}
+        column = QVBoxLayout() if len(self.boxes) > ABREAST else QHBoxLayout()
         for box in self.boxes.values():
             box.clicked.connect(self._finish)
-            self._add(box)
+            column.addWidget(box)
+        column.setSpacing(0 if len(self.boxes) > ABREAST else GAP)
+        self.setFocusProxy(next(iter(self.boxes.values())))
+        self.row.addLayout(column)
         self.row.addStretch(1)
 
     def value(self) -> list[str]:

@@ -43,6 +43,7 @@ UNITS = {
     "positions": mark("{done} of {total} positions"),
     "MiB": mark("{done} of {total} MiB"),
 }
+LONGEST_PHASE = 40  # characters: eight file types in one phase would push the title away
 # Phases that the engine puts together from parts; listed here so that they are recognised and translated.
 PHASES = (mark("measuring {label}"),)
 
@@ -205,19 +206,25 @@ class StepPage(QWidget):
         self.bar.setValue(round(1000 * min(progress.done / progress.total, 1)))
         figure = text.size if progress.unit == "bytes" else text.number
         template = UNITS.get(progress.unit, mark("{done} of {total}"))
-        parts = [said(progress.phase)] if progress.phase else []
+        parts = [_short(said(progress.phase))] if progress.phase else []
         parts.append(filled(template, done=figure(progress.done), total=figure(progress.total)))
+        pace = self._per_second()
+        if progress.unit == "bytes" and pace is not None:
+            parts.append(filled("{size}/s", size=text.size(pace)))
         if (left := self._seconds_left(progress)) is not None:
             parts.append(text.remaining(left))
         self.progress_text.setText(" · ".join(parts))
 
-    def _seconds_left(self, progress: Progress) -> float | None:
+    def _per_second(self) -> float | None:
+        """How many units a second, lately; None while that cannot be told."""
         if len(self._pace) < 3 or self.status is Status.PAUSED:
             return None
         (began, first), (now, last) = self._pace[0], self._pace[-1]
-        if now - began < 1 or last <= first:
-            return None
-        return (progress.total - last) * (now - began) / (last - first)
+        return None if now - began < 1 or last <= first else (last - first) / (now - began)
+
+    def _seconds_left(self, progress: Progress) -> float | None:
+        pace = self._per_second()
+        return None if pace is None else (progress.total - self._pace[-1][1]) / pace
 
     def _lay_out(self) -> None:
         top = QHBoxLayout()
@@ -242,3 +249,7 @@ class StepPage(QWidget):
             page.addLayout(self.body, 1)
             return
         page.addWidget(scrolled(self.body), 1)
+
+
+def _short(phase: str) -> str:
+    return phase if len(phase) <= LONGEST_PHASE else f"{phase[: LONGEST_PHASE - 1].rstrip(' ,')}…"
