@@ -1,7 +1,8 @@
 """From adapter to Q4_K_M at Phi-3.5-mini's real size, against peft and llama.cpp: time and anonymous peak memory.
 
     python benchmarks/fusion.py [--config FOLDER] [--scratch FOLDER] [--only merge convert quantise all]
-                                [--converter convert_hf_to_gguf.py] [--llama-quantize PROGRAM] [--layers 32] [--rounds 1]
+                                [--converter convert_hf_to_gguf.py] [--llama-quantize PROGRAM]
+                                [--layers 32] [--rounds 1]
 
 Makes a model of that shape with random bf16 weights (7.6 GB) and a random LoRA of rank 16 under --scratch, which needs
 40 GB, and removes them at the end. Configuration and tokenizer come from --config, or else from the model's hub

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def keep_less_of_dropout(model: PeftModel) -> None:
-    """Let every plain LoRA layer keep its input, which its neighbours share, and which of it was dropped, one byte each.
+    """Let every plain LoRA layer keep its input, which its neighbours share, and a byte for what was dropped of it.
 
     As peft writes it, dropout(x) @ A keeps the dropped copy of x and, on the CPU, the noise, both as wide as the
     adapter: at 2 x 512 tokens of a model with 135M parameters that is a gigabyte. DoRA and layers of 4-bit weights,
