@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType as Type
 from tiny_families import FAMILIES, build
 
 from aegis_core.cancel import CancelToken
+from aegis_core.chat.session import TO_TALK_TO, exported_gguf
 from aegis_core.data.packed import Packed
 from aegis_core.failures import UserError
 from aegis_core.gguf_export import dequantised, quantiser
@@ -30,7 +31,8 @@ from aegis_core.gguf_export.recipe import RECIPES, tensor_types
 from aegis_core.gguf_export.verify import check_file
 from aegis_core.gguf_export.vocabulary import read_vocabulary
 from aegis_core.gguf_export.writer import write_files
-from aegis_core.plan import GgufType
+from aegis_core.plan import GgufType, Plan
+from aegis_core.run_directory import RunDirectory, write_json
 
 QUANTISED = (Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.Q8_0, Type.Q5_0, Type.Q5_1)
 IN_LIBGGUF = Quantiser(LIBGGUF, libgguf.quantize_rows)
@@ -248,3 +250,15 @@ def test_a_machine_with_little_memory_keeps_matrices_in_16_bits(tmp_path, monkey
     memory = dequantised.psutil.virtual_memory()._replace(available=1_000_000)
     monkeypatch.setattr(dequantised.psutil, "virtual_memory", lambda: memory)
     assert placement_of(file).kept == torch.float16
+
+
+def test_the_chat_takes_the_file_that_suits_most_machines(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", Plan())
+    folder = run.step_folder("export")
+    folder.mkdir()
+    assert set(TO_TALK_TO) == set(FILE_TYPES)
+    for kinds, expected in ((("f32", "f16", "q8_0"), "q8_0"), (("f16", "q5_k_m", "q4_k_m"), "q4_k_m")):
+        for kind in kinds:
+            (folder / f"{kind}.gguf").touch()
+        write_json(folder / "files.json", [{"path": f"export/{kind}.gguf", "type": kind} for kind in kinds])
+        assert exported_gguf(run).stem == expected
