@@ -117,8 +117,8 @@ def _tell(ctx: StepContext, expected: Forecast, paths: dict[str, Path]) -> None:
         )
     ctx.emit(
         note(
-            "Writing takes about {minutes} minutes, quantising with {quantiser}; all files are written in one pass.",
-            minutes=f"{expected.seconds / 60:.1f}",
+            "Writing takes about {seconds} seconds, quantising with {quantiser}; all files are written in one pass.",
+            seconds=max(1, round(expected.seconds)),
             quantiser=expected.quantiser.name,
         )
     )

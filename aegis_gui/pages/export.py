@@ -33,7 +33,7 @@ from .proof_page import ProofPage
 # What the step says of sizes and time before it writes, counted tensor by tensor and measured on this machine.
 TOLD = (
     "{file} will have {size} GB ({formats}).",
-    "Writing takes about {minutes} minutes, quantising with {quantiser}; all files are written in one pass.",
+    "Writing takes about {seconds} seconds, quantising with {quantiser}; all files are written in one pass.",
 )
 
 
