@@ -239,6 +239,11 @@ class EvaluationPlan(Frozen):
 
 
 class FusePlan(Frozen):
+    base: Literal["original", "dequantised_4bit"] = setting(
+        "original",
+        "What the adapter is merged into: the original weights, or the 4-bit ones it was trained on, made wide again.",
+        advanced=True,
+    )
     directory: str = setting("", "Folder for the fused model; empty means inside the run.")
 
 

@@ -17,6 +17,7 @@ STAGES = {
     "lora": mark("LoRA without gate"),
     "gated_nf4": mark("Gated, on 4-bit weights"),
     "gated": mark("Gated"),
+    "gated_dequantised_4bit": mark("Gated, 4-bit weights made wide"),
     "fused": mark("Fused"),
     "f32": mark("GGUF F32"),
     "bf16": mark("GGUF BF16"),

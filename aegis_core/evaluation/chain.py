@@ -158,6 +158,14 @@ class Chain:
         save_measurement(self.path(stage), measured, of)
         return stages[stage]
 
+    def forget(self, stage: str) -> None:
+        """Take back what was kept of a stage that this run no longer has."""
+        summary = self.ctx.folder / "quality.json"
+        stages = read_quality(summary) if summary.is_file() else {}
+        if stages.pop(stage, None):
+            write_quality(summary, stages)
+        self.path(stage).unlink(missing_ok=True)
+
     def path(self, stage: str) -> Path:
         return self.ctx.folder / "measured" / f"{stage}.safetensors"
 

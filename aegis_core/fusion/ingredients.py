@@ -12,11 +12,15 @@ from ..run_directory import RunDirectory, read_json, sha256_of_file, sha256_of_j
 from ..soul.gate import Soul, load_soul
 
 RECORD = "aegis.json"
+DEQUANTISED = "dequantised_4bit"
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """The base model, the adapter's folder and the trained gate, the hashes of the latter two, and whose they are."""
+    """The base model, the adapter's folder and the trained gate, the hashes of the latter two, and whose they are.
+
+    `dequantised` fuses into the base's weights after their way through 4 bits, instead of the original ones.
+    """
 
     base: BaseModel
     adapter: Path
@@ -24,6 +28,7 @@ class Ingredients:
     adapter_sha256: str
     soul_sha256: str
     run: str
+    dequantised: bool = False
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -40,14 +45,16 @@ class Ingredients:
             "gate": self.soul.openness,
             "calibrate": self.soul.calibrate,
             "norm_factor": self.soul.norm_factor(),
-        }
+        } | ({"merge_base": DEQUANTISED} if self.dequantised else {})
 
 
-def gather(run: RunDirectory) -> Ingredients:
-    """What the finished steps prepare and train left.
+def gather(run: RunDirectory, merge_base: str | None = None) -> Ingredients:
+    """What the finished steps prepare and train left, to be fused into the plan's fuse.base or else `merge_base`.
 
-    UserError if something is missing or damaged, or if it was trained on another base model than the one prepared.
+    UserError if something is missing or damaged, if it was trained on another base model than the one prepared, or if
+    it is to be fused into 4-bit weights that training never used.
     """
+    dequantised = (merge_base or run.plan().fuse.base) == DEQUANTISED
     base, trained = read_base(run), run.step_folder("train")
     soul = load_soul(trained / "soul.safetensors")
     if soul.base_sha256 != base.sha256:
@@ -62,6 +69,11 @@ def gather(run: RunDirectory) -> Ingredients:
     for file in files:
         if not file.is_file():
             raise UserError("The adapter is missing: {path}.", "Run the training step again.", path=file)
+    if dequantised and not (trained / "measured" / "gated_nf4.safetensors").is_file():
+        raise UserError(
+            "fuse.base is dequantised_4bit, but this training did not keep the base model in 4 bits.",
+            "Set fuse.base to original.",
+        )
     return Ingredients(
         base,
         adapter,
@@ -69,6 +81,7 @@ def gather(run: RunDirectory) -> Ingredients:
         sha256_of_json([sha256_of_file(file) for file in files]),
         sha256_of_file(trained / "soul.safetensors"),
         run.identity(),
+        dequantised,
     )
 
 
@@ -84,7 +97,8 @@ def finished_files(folder: Path, ingredients: Ingredients) -> dict[str, str] | N
     The sizes are compared with the disk here, the hashes by whoever needs them.
     """
     record = read_record(folder)
-    same = {name: record.get(name) for name in ingredients.origin} == ingredients.origin
+    origin = {"merge_base": None} | ingredients.origin
+    same = {name: record.get(name) for name in origin} == origin
     if not same or record.get("run") != ingredients.run or not record.get("files"):
         return None
     files: dict[str, dict[str, Any]] = record["files"]

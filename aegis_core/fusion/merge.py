@@ -21,6 +21,7 @@ from ..soul.gate import Soul
 from .adapter import Adapter, open_adapter
 from .anatomy import EMBEDDING, HEAD, NORM, Anatomy, output_name, read_anatomy, read_object
 from .base_check import BaseHash
+from .four_bits import kept_in_four_bits, round_trip
 from .ingredients import RECORD, Ingredients
 from .row_blocks import row_blocks
 from .shard_writer import ITEM_BYTES, ShardWriter, TensorSpec
@@ -67,7 +68,8 @@ def merge(
     """Write the fused model as a plain Hugging Face folder that takes its name only when it is complete.
 
     W + scale·B@A as peft merges it, head W + σ(α)(W@R) and final norm × norm factor, each computed in float32; the
-    norm is stored as float32, everything else in the base's own dtype. `on_progress` hears bytes written and in all.
+    norm is stored as float32, everything else in the base's own dtype. W is the base's own weight, or what 4 bits left
+    of it where the ingredients say so. `on_progress` hears bytes written and in all.
     UserError if base, adapter and gate do not fit each other, anything in them is damaged or not finite, the base's
     files are not those of the training, or somebody else's work lies at `target`.
     """
@@ -76,7 +78,7 @@ def merge(
     base = ingredients.base.path
     anatomy = read_anatomy(base)
     with open_adapter(ingredients.adapter) as adapter, BaseHash(ingredients.base) as base_hash, _one_thread():
-        pieces = _pieces(base, anatomy, adapter, ingredients.soul)
+        pieces = _pieces(base, anatomy, adapter, ingredients.soul, ingredients.dequantised)
         shards = _shards(pieces)
         total = sum(piece.spec.n_bytes for piece in pieces)
         with atomic_folder(target) as draft:
@@ -113,7 +115,7 @@ def folded_norm(weight: Tensor, soul: Soul, norm_adds_one: bool) -> Tensor:
     return (soul.fused_norm(1 + wide) - 1 if norm_adds_one else soul.fused_norm(wide)).float()
 
 
-def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul) -> list[Piece]:
+def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul, dequantised: bool) -> list[Piece]:
     stored = {tensor.name: tensor for tensor in stored_tensors(base)}
     for tensor in stored.values():
         if tensor.dtype not in ITEM_BYTES:
@@ -146,25 +148,33 @@ def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul) -> list[
             "Train again without soul.inner_layers.",
             name=biased[0],
         )
+    four_bits = kept_in_four_bits(stored.values()) if dequantised else frozenset()
     pieces = [
-        _piece(tensor, anatomy, adapter, soul, turned.get(name)) for name, tensor in stored.items() if name != HEAD
+        _piece(tensor, anatomy, adapter, soul, turned.get(name), name in four_bits)
+        for name, tensor in stored.items()
+        if name != HEAD
     ]
     return [*pieces, Piece(TensorSpec(HEAD, head.dtype, head.shape), head, _head_maker(head, soul))]
 
 
-def _piece(tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul, inner_layer: int | None) -> Piece:
+def _piece(
+    tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul, inner_layer: int | None, four_bits: bool
+) -> Piece:
     spec = TensorSpec(tensor.name, tensor.dtype, tensor.shape)
     if tensor.name == NORM:
         as_float32 = TensorSpec(NORM, "F32", tensor.shape)
         return Piece(as_float32, tensor, lambda r: iter([folded_norm(r.get_tensor(NORM), soul, anatomy.norm_adds_one)]))
-    if inner_layer is None and tensor.name not in adapter.names:
+    if inner_layer is None and tensor.name not in adapter.names and not four_bits:
         return Piece(spec, tensor, lambda reader: row_blocks(reader, tensor))
 
     def changed(reader: Any) -> Iterator[Tensor]:
         update = adapter.update(tensor.name, tensor.shape) if tensor.name in adapter.names else None
-        if inner_layer is not None:  # turned as a whole: every row becomes a mixture of eight
-            weight = reader.get_tensor(tensor.name)
-            yield soul.fused_output(inner_layer, update.of(weight) if update else weight).to(weight.dtype, copy=True)
+        if inner_layer is not None or four_bits:
+            # As a whole: turned, every row becomes a mixture of eight; and 4 bits share the scale of their scales.
+            weight = round_trip(reader.get_tensor(tensor.name)) if four_bits else reader.get_tensor(tensor.name)
+            merged = update.of(weight) if update else weight
+            turned = merged if inner_layer is None else soul.fused_output(inner_layer, merged)
+            yield turned.to(weight.dtype, copy=True)
             return
         assert update
         first = 0

@@ -18,6 +18,7 @@ from ..training.early_stopping import stopped_early
 from .evidence import Evidence, Gap
 from .findings import SKIPPED, Finding, guarded, judged
 from .phrases import Phrase, phrase
+from .quality import FOUR_BITS
 
 ALPHA_TOLERANCE = 1e-3
 LOSS_LIMIT = 1e-3
@@ -116,7 +117,8 @@ def fusion_equal(evidence: Evidence) -> Finding:
 
     def measure() -> Finding:
         proof, quality = evidence.json("fuse", "proof.json"), evidence.json("fuse", "quality.json")
-        loss = max(abs(proof["loss_difference"]), abs(quality["fused"]["loss"] - quality["gated"]["loss"]))
+        reference = quality.get(FOUR_BITS) or quality["gated"]  # what was merged into
+        loss = max(abs(proof["loss_difference"]), abs(quality["fused"]["loss"] - reference["loss"]))
         limit, error = LOGIT_LIMITS[proof["dtype"]], proof.get("loss_difference_standard_error")
         claims = [
             (phrase("the loss differs by {value}", value=f"{loss:.3g}"), loss <= LOSS_LIMIT),

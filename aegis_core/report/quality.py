@@ -13,7 +13,8 @@ from .evidence import Evidence, Gap
 from .findings import FAIL, PASS, SKIPPED, Finding, guarded, judged
 from .phrases import Phrase, phrase
 
-STAGES = ("base", "lora", "gated_nf4", "gated", "fused", *FILE_TYPES)
+FOUR_BITS = "gated_dequantised_4bit"  # the gated model on the 4-bit base made wide again, where that was fused
+STAGES = ("base", "lora", "gated_nf4", "gated", FOUR_BITS, "fused", *FILE_TYPES)
 MEASURED_BY = ("train", "fuse", "export")
 OTHER_FILES = tuple(kind for kind in FILE_TYPES if kind not in ("f16", "q4_k_m"))
 FUSED_TOLERANCE = 1e-3
@@ -103,15 +104,16 @@ def _near_fused(kind: str) -> _Claim:
     )
 
 
+def _equals_gated(stage: str) -> _Claim:
+    expected = phrase("at most {limit} nats apart", limit=FUSED_TOLERANCE)
+    return _Claim(("fused", stage), expected, lambda d: abs(d) <= FUSED_TOLERANCE)
+
+
 CLAIMS: dict[str, _Claim] = {
     "gated_below_base": _below_base("gated"),
     "fused_below_base": _below_base("fused"),
     "f16_below_base": _below_base("f16"),
-    "fused_equals_gated": _Claim(
-        ("fused", "gated"),
-        phrase("at most {limit} nats apart", limit=FUSED_TOLERANCE),
-        lambda d: abs(d) <= FUSED_TOLERANCE,
-    ),
+    "fused_equals_gated": _equals_gated("gated"),
     "q4_k_m_near_f16": _near_f16("q4_k_m"),
     "below_chance": _Claim(("gated", "chance"), phrase("below chance, ln V"), lambda d: d < 0),
 }
@@ -127,7 +129,8 @@ def quality_checks(evidence: Evidence, stages: Stages, chance_loss: float | None
         losses["chance"] = chance_loss
     tokens = _readable(evidence, stages)
     # Files beyond the usual two are held against the fused model, which every run has.
-    claims = CLAIMS | {f"{kind}_near_fused": _near_fused(kind) for kind in stages if kind in OTHER_FILES}
+    claims = CLAIMS | ({"fused_equals_gated": _equals_gated(FOUR_BITS)} if FOUR_BITS in stages else {})
+    claims |= {f"{kind}_near_fused": _near_fused(kind) for kind in stages if kind in OTHER_FILES}
     return {name: _judged(claim, losses, pair_of(tokens, *claim.stages)) for name, claim in claims.items()} | {
         "same_tokens": _same_tokens(stages, tokens),
         "figures_follow": _figures_follow(evidence, stages),

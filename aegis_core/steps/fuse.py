@@ -9,7 +9,7 @@ from ..evaluation.chain import Chain
 from ..events import Progress, note, warning
 from ..failures import UserError
 from ..fusion.base_check import check_base_unchanged
-from ..fusion.ingredients import RECORD, Ingredients, finished_files, fused_folder, gather
+from ..fusion.ingredients import DEQUANTISED, RECORD, Ingredients, finished_files, fused_folder, gather
 from ..fusion.merge import merge
 from ..fusion.portrait import portrait
 from ..fusion.proof import Proof, prove
@@ -23,7 +23,7 @@ _REPORT_BYTES = 1 << 26
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
-    ingredients = gather(ctx.run)
+    ingredients = gather(ctx.run, plan.fuse.base)
     folder = fused_folder(plan, ctx.run)
     refuse_foreign(folder, ingredients.run)
     settle(folder)
@@ -37,6 +37,9 @@ def run(plan: Plan, ctx: StepContext) -> None:
         merge(ingredients, model, ctx.cancel, _reporting(ctx, "merge"))
     chain = Chain.of(ctx, plan)
     chain.place()  # says where both will run
+    if ingredients.dequantised:  # the other merge base, so that the report can hold one against the other
+        trained = ctx.run.step_folder("train")
+        chain.adapted("gated", ingredients.adapter, trained / "soul.safetensors")
     proof = prove(
         ingredients, model, chain.held_out, ctx.folder, ctx.cancel, _sequences(ctx), chain.distance, chain.dtype
     )
@@ -48,8 +51,12 @@ def run(plan: Plan, ctx: StepContext) -> None:
         give_name(folder)
     shutil.rmtree(unproven(folder), ignore_errors=True)  # of an attempt with settings that were taken back
     parts = [ingredients.adapter_sha256, ingredients.soul_sha256]
-    chain.keep("gated", proof.measured_gated, chain.made_of(parts, proof.computed_in))
-    chain.keep("fused", proof.measured_fused, chain.made_of([*parts, "fused"], proof.computed_in))
+    form = [DEQUANTISED] if ingredients.dequantised else []
+    reference = f"gated_{DEQUANTISED}" if ingredients.dequantised else "gated"
+    chain.keep(reference, proof.measured_gated, chain.made_of([*parts, *form], proof.computed_in))
+    chain.keep("fused", proof.measured_fused, chain.made_of([*parts, *form, "fused"], proof.computed_in))
+    if not ingredients.dequantised:
+        chain.forget(f"gated_{DEQUANTISED}")  # of a merge base that was taken back
     write_json(ctx.folder / "proof.json", proof.as_row(ctx.run.name_of(folder)))
     write_json(
         ctx.folder / "head.json",

@@ -22,6 +22,7 @@ STAGES = (
     ("lora", mark("LoRA without gate")),
     ("gated_nf4", mark("gated, on 4-bit weights")),
     ("gated", mark("gated")),
+    ("gated_dequantised_4bit", mark("gated, 4-bit weights made wide")),
     ("fused", mark("fused")),
     ("f32", mark("GGUF F32")),
     ("bf16", mark("GGUF BF16")),
@@ -64,7 +65,7 @@ class FusePage(ProofPage):
         self.proof.body.addWidget(self.facts)
         self.head = HeadPicture()
         place = Section(mark("Where to"))
-        place.body.addWidget(Form(state, ("fuse.directory",)))
+        place.body.addWidget(Form(state, ("fuse.base", "fuse.directory")))
         self.body.addWidget(self.proof)
         self.body.addLayout(sides)
         for section in (self.formula_section, self.head, place):
