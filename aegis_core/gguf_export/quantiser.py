@@ -19,7 +19,7 @@ from gguf import GGMLQuantizationType as Type
 
 LIBGGUF = "libgguf"
 N_SAMPLE_ROWS, N_SAMPLE_COLUMNS = 96, 1024
-_BLOCK_ROWS = 64  # what one thread takes at a time
+_BLOCK_ROWS = 16  # what one thread takes at a time: few, so that no core waits for another at a block's end
 
 Encode = Callable[[np.ndarray, Type], np.ndarray]
 
