@@ -9,6 +9,7 @@ from ..resources import RESOURCES
 
 CJK = re.compile(r"[぀-ヿ㐀-鿿]")
 WHOLE_WORD_LENGTH = 4
+LANGUAGES = ("en", "ja")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def load_questions(language: str) -> tuple[Question, ...]:
         Question(row["id"], row["question"], row["topic"], tuple(tuple(group) for group in row["concepts"]))
         for row in rows
     )
+
+
+def question_of(text: str) -> Question | None:
+    """The bundled question with these very words, in either language; None where there is none."""
+    return next((q for language in LANGUAGES for q in load_questions(language) if q.question == text), None)
 
 
 def _occurs(term: str, lowered: str) -> bool:
