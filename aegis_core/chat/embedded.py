@@ -9,7 +9,7 @@ from typing import Any
 from ..failures import UserError
 from ..gguf_export.llama import LlamaServer
 from .backend import Answer, Sampling
-from .prompt import ChatPrompts, trimmed
+from .prompt import ChatPrompts
 from .template import Message
 
 REPEAT_WINDOW_TOKENS = 64
@@ -33,7 +33,7 @@ class EmbeddedBackend:
         on_token: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Answer:
-        token_ids = self._prompts.token_ids(trimmed(messages))
+        token_ids = self._prompts.token_ids(messages)
         if len(token_ids) >= self._n_ctx:
             raise UserError(
                 "The conversation of {n} tokens is longer than the {n_ctx} that the model sees.",
