@@ -22,7 +22,9 @@ class Step:
     `owns` are the settings this step may write into the plan. `reads` are the settings that may name
     files of the user's, which the result depends on as well. A step that `shows_gaps` runs with whatever results
     there are. What `extends` names only adds to the result: a change there makes the step run again, but on top of
-    what it has."""
+    what it has. `searches` pairs a setting with the one that says whether this step looks for it: then the result does
+    not depend on it. `when` names a setting that, where it is on, makes the result depend on more settings and steps.
+    """
 
     id: str
     settings: tuple[str, ...] = ()
@@ -32,12 +34,21 @@ class Step:
     reads: tuple[str, ...] = ()
     shows_gaps: bool = False
     extends: tuple[str, ...] = ()
+    searches: tuple[tuple[str, str], ...] = ()
+    when: tuple[str, tuple[str, ...], tuple[str, ...]] = ("", (), ())
 
     def run(self, plan: Plan, ctx: StepContext) -> None:
         importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
 
 
 _SEARCHED = ("train.learning_rate", "train.batch_size", "train.warmup_steps", "soul.schedule.warmup_fraction")
+_OPTIONAL = (
+    ("lora.rank", "search.ranks"),
+    ("lora.dropout", "search.dropout_high"),
+    ("soul.rotation_learning_rate", "search.rotation_high"),
+)
+_MORE_TRIALS = ("search.n_trials", "search.minutes", "search.apply", "search.compare", "search.repeats")
+_MORE_SCHEDULES = ("schedule.n_trials", "schedule.apply", "schedule.try_best", "schedule.tokens_per_trial")
 _TRAINING = ("lora", "soul", "train")
 
 STEPS: tuple[Step, ...] = (
@@ -45,13 +56,21 @@ STEPS: tuple[Step, ...] = (
     Step("prepare", ("model", "data"), reads=("model.source", "data.source")),
     Step(
         "search",
-        ("search", *_TRAINING, *(f"-{name}" for name in (*_SEARCHED, "soul.schedule", "train.steps"))),
+        ("search", *_TRAINING, *(f"-{name}" for name in (*_MORE_TRIALS, *_SEARCHED, "soul.schedule", "train.steps"))),
         ("prepare",),
         True,
-        _SEARCHED,
+        (*_SEARCHED, *(name for name, _ in _OPTIONAL)),
+        extends=_MORE_TRIALS,
+        searches=_OPTIONAL,
     ),
     Step(
-        "schedule", ("schedule", "train.steps", "soul.alpha_start", "soul.alpha_target"), (), True, ("soul.schedule",)
+        "schedule",
+        ("schedule", "train.steps", "soul.alpha_start", "soul.alpha_target", *(f"-{name}" for name in _MORE_SCHEDULES)),
+        (),
+        True,
+        ("soul.schedule",),
+        extends=_MORE_SCHEDULES,
+        when=("schedule.try_best", (*_TRAINING, "-soul.schedule", "-train.steps"), ("prepare",)),
     ),
     Step("train", _TRAINING, ("prepare",), extends=("control", "evaluation")),
     Step("fuse", ("fuse",), ("train",), extends=("evaluation",)),
@@ -77,6 +96,12 @@ class State(StrEnum):
     DISABLED = "disabled"
 
 
+def inputs_of(plan: Plan, step: Step) -> tuple[str, ...]:
+    """The steps whose results it reads under this plan."""
+    flag, _, more = step.when
+    return (*step.inputs, *(more if flag and plans.get(plan, flag) else ()))
+
+
 def states(run: RunDirectory, plan: Plan) -> dict[str, State]:
     """The state of every step under this plan, judged from the files alone."""
     found: dict[str, State] = {}
@@ -95,7 +120,11 @@ def why_stale(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
 
 def settings_of(plan: Plan, step: Step) -> dict[str, Any]:
     """The settings the step's result depends on, by name and as JSON values, cosmetic ones left out."""
-    kept = _named(plan, step.settings)
+    flag, more, _ = step.when
+    kept = _named(plan, (*(more if flag and plans.get(plan, flag) else ()), *step.settings))
+    for name, looked_for in step.searches:
+        if plans.get(plan, looked_for):
+            kept.pop(name, None)
     return kept | {f"{name} on disk": _on_disk(str(plans.get(plan, name))) for name in step.reads}
 
 
@@ -142,7 +171,7 @@ def _state(run: RunDirectory, plan: Plan, step: Step, earlier: dict[str, State])
     if disabled(plan, step):
         return State.DISABLED
     done = run.done(step.id)
-    inputs = {earlier[name] for name in step.inputs}
+    inputs = {earlier[name] for name in inputs_of(plan, step)}
     fed = inputs <= {State.DONE, State.DISABLED}
     if done is None:
         return State.READY if fed or step.shows_gaps else State.WAITING
@@ -183,7 +212,7 @@ def changed_settings(recorded: dict[str, Any], plan: Plan, step: Step) -> list[s
 
 def input_digests(run: RunDirectory, plan: Plan, step: Step) -> dict[str, str]:
     """Digest of each finished step this one reads; switched-off ones do not count."""
-    read = [name for name in step.inputs if not disabled(plan, BY_ID[name])]
+    read = [name for name in inputs_of(plan, step) if not disabled(plan, BY_ID[name])]
     found = {name: run.done(name) for name in read}
     return {name: done.full_digest if step.shows_gaps else done.digest for name, done in found.items() if done}
 
@@ -193,7 +222,7 @@ def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
     if step.shows_gaps:
         return []
     now = states(run, plan)
-    return [name for name in step.inputs if now[name] not in (State.DONE, State.DISABLED)]
+    return [name for name in inputs_of(plan, step) if now[name] not in (State.DONE, State.DISABLED)]
 
 
 def disabled(plan: Plan, step: Step) -> bool:

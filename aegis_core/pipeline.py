@@ -43,6 +43,7 @@ from .freshness import (
 from .models.memory_advice import with_smaller_settings
 from .plan import Plan
 from .run_directory import BEFORE, RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
+from .search.applying import allowed
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
 _BEGUN = "begun.json"
@@ -243,17 +244,9 @@ def _apply_results(step: Step, ctx: StepContext) -> None:
     plan = ctx.run.plan()
     if not step.optional or not plans.get(plan, f"{step.id}.apply") or not path.is_file():
         return
-    later = selection(first=step.id)[1:]
-    taken = [
-        name for other in later if other.optional and plans.get(plan, f"{other.id}.enabled") for name in other.owns
-    ]
-    new = {name: value for name, value in read_json(path)["changes"].items() if not _covered(name, taken)}
+    new = allowed(plan, step, read_json(path)["changes"])
     old = {name: plans.get(plan, name) for name in new}
     if old == new:
         return
     ctx.run.write_plan(plans.changed(plan, new))
     ctx.emit(PlanChanged(old, new, step.id))
-
-
-def _covered(name: str, prefixes: list[str]) -> bool:
-    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)

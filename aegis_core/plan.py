@@ -93,25 +93,60 @@ class SearchPlan(Frozen):
     enabled: bool = setting(False, "Search for better settings before training.")
     apply: bool = setting(True, "Write the best settings found into the training plan.")
     n_trials: int = setting(12, "How many short training runs to try.", unit="trials", ge=1, le=1000)
+    minutes: float = setting(
+        0.0, "No new trial begins once the trials took so long together; 0 sets no limit.", unit="min", ge=0
+    )
     tokens_per_trial: int = setting(8192, "Every trial trains on this many tokens.", unit="tokens", ge=256)
+    compare: bool = setting(True, "Measure the present settings on the same tokens, to see what the search is worth.")
+    repeats: int = setting(
+        0, "Train the best and the present settings again on so many other seeds.", unit="seeds", ge=0, le=10
+    )
     learning_rate_low: float = setting(1e-6, "Lowest learning rate to try.", advanced=True, gt=0, le=1)
     learning_rate_high: float = setting(1e-3, "Highest learning rate to try.", advanced=True, gt=0, le=1)
+    learning_rate_log: bool = setting(True, "Try learning rates evenly on a logarithmic scale.", advanced=True)
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = setting(
         (1, 2, 4), "Batch sizes to try.", advanced=True, min_length=1
     )
     warmup_steps_low: int = setting(2, "Shortest warm-up to try.", unit="steps", advanced=True, ge=0)
     warmup_steps_high: int = setting(10, "Longest warm-up to try.", unit="steps", advanced=True, ge=0)
+    alpha_warmup_low: float = setting(
+        0.0, "Shortest alpha warm-up to try, as a part of all steps.", advanced=True, ge=0, le=0.9
+    )
     alpha_warmup_high: float = setting(
         0.4, "Longest alpha warm-up to try, as a part of all steps.", advanced=True, ge=0, le=0.9
+    )
+    ranks: tuple[Annotated[int, Field(ge=1, le=256)], ...] = setting(
+        (), "LoRA ranks to try; none leaves the rank as it is.", advanced=True
+    )
+    dropout_low: float = setting(0.0, "Lowest LoRA dropout to try.", advanced=True, ge=0, lt=1)
+    dropout_high: float = setting(
+        0.0, "Highest LoRA dropout to try; 0 leaves the dropout as it is.", advanced=True, ge=0, lt=1
+    )
+    rotation_low: float = setting(1e-5, "Lowest learning rate of the rotation to try.", advanced=True, gt=0, le=1)
+    rotation_high: float = setting(
+        0.0, "Highest learning rate of the rotation to try; 0 leaves it as it is.", advanced=True, ge=0, le=1
+    )
+    pruner: Literal["median", "successive_halving", "off"] = setting(
+        "median",
+        "Which trials are cut short: those below the median of others, all but the best third, or none.",
+        advanced=True,
+    )
+    storage: str = setting(
+        "",
+        "Where the trials are kept: empty for the run itself; a journal file on a shared folder or a database address "
+        "lets several machines search together.",
+        advanced=True,
     )
     seed: int = setting(0, "Seed of the search.", advanced=True, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "SearchPlan":
-        if self.learning_rate_low > self.learning_rate_high:
-            raise ValueError("learning_rate_low lies above learning_rate_high")
-        if self.warmup_steps_low > self.warmup_steps_high:
-            raise ValueError("warmup_steps_low lies above warmup_steps_high")
+        for name in ("learning_rate", "warmup_steps", "alpha_warmup"):
+            if getattr(self, f"{name}_low") > getattr(self, f"{name}_high"):
+                raise ValueError(f"{name}_low lies above {name}_high")
+        for name in ("dropout", "rotation"):
+            if 0 < getattr(self, f"{name}_high") < getattr(self, f"{name}_low"):
+                raise ValueError(f"{name}_low lies above {name}_high")
         return self
 
 
@@ -120,6 +155,23 @@ class ScheduleSearchPlan(Frozen):
     apply: bool = setting(True, "Write the best schedule found into the training plan.")
     n_trials: int = setting(100, "How many schedules to try; each takes milliseconds.", unit="trials", ge=1, le=100000)
     smoothness_weight: float = setting(0.5, "0 favours early convergence, 1 favours small steps.", ge=0, le=1)
+    try_best: int = setting(
+        0,
+        "Train with so many of the best schedules for a short while and choose by the held-out loss; 0 goes by the "
+        "score alone.",
+        unit="schedules",
+        ge=0,
+        le=20,
+    )
+    tokens_per_trial: int = setting(
+        8192, "Every schedule that is tried in training gets this many tokens.", unit="tokens", advanced=True, ge=256
+    )
+    storage: str = setting(
+        "",
+        "Where the trials are kept: empty for the run itself; a journal file on a shared folder or a database address "
+        "lets several machines search together.",
+        advanced=True,
+    )
     seed: int = setting(0, "Seed of the search.", advanced=True, ge=0)
 
 

@@ -20,7 +20,8 @@ from aegis_core.models.identity import BaseModel, read_base, write_base
 from aegis_core.models.loading import load_model
 from aegis_core.plan import Plan
 from aegis_core.run_directory import RunDirectory, read_json
-from aegis_core.search import short_run
+from aegis_core.search import short_run, space
+from aegis_core.search.applying import SETTINGS
 from aegis_core.search.short_run import ShortRuns
 from aegis_core.steps import search as search_step
 from aegis_core.training.trainer import fit
@@ -65,6 +66,7 @@ def search_plan(**changes: Any) -> Plan:
         "search__learning_rate_low": 1e-4,
         "search__learning_rate_high": 3e-2,
         "search__n_trials": 4,
+        "search__compare": False,
         "lora__rank": 4,
     }
     return plans.changed(Plan(), {name.replace("__", "."): value for name, value in (settings | changes).items()})
@@ -87,7 +89,7 @@ def test_search_trains_every_trial_on_the_same_tokens_and_keeps_the_best(prepare
     best = read_json(ctx.folder / "best.json")
     assert best["tokens"] == 1024
     assert best["value"] == min(row["value"] for row in complete) < math.log(128)
-    assert set(best["changes"]) == set(search_step.SETTINGS.values())
+    assert set(best["changes"]) == {SETTINGS[name] for name in best["params"]}
     plans.changed(Plan(), best["changes"])
     assert [event.number for event in events if isinstance(event, TrialFinished)] == [0, 1, 2, 3]
     assert not (ctx.folder / "scratch").exists() or not list((ctx.folder / "scratch").iterdir())
@@ -121,7 +123,7 @@ def test_a_trial_leaves_the_base_as_it_was(prepared_context: StepContext) -> Non
     """The second of two equal trials on one base gives the first one's loss to the last bit."""
     runs = short_runs(prepared_context)
     before = {name: tensor.clone() for name, tensor in runs.base.state_dict().items()}
-    plan = search_step.trial_plan(search_plan(), {"batch_size": 2, "learning_rate": 1e-2}, 1024)
+    plan = space.trial_plan(search_plan(), {"batch_size": 2, "learning_rate": 1e-2}, 1024)
     losses = [runs.held_out_loss(plan, lambda step: None, lambda percent, loss: None) for _ in range(2)]
     assert losses[0] == losses[1]
     after = runs.base.state_dict()
@@ -132,7 +134,7 @@ def test_the_gate_is_in_the_forward_pass_of_a_trial(prepared_context: StepContex
     runs = short_runs(prepared_context)
 
     def loss(**soul: Any) -> float:
-        plan = search_step.trial_plan(search_plan(**soul), {"batch_size": 2, "learning_rate": 1e-2}, 1024)
+        plan = space.trial_plan(search_plan(**soul), {"batch_size": 2, "learning_rate": 1e-2}, 1024)
         return runs.held_out_loss(plan, lambda step: None, lambda percent, loss: None)
 
     assert loss(soul__calibrate=False) != loss(soul__calibrate=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def quadratic(name: str = "q", n_trials: int = 6, fail: tuple[int, ...] = (), st
     def suggest(trial: optuna.Trial) -> dict[str, Any]:
         return {"x": trial.suggest_float("x", -10, 10), "y": trial.suggest_int("y", 0, 5)}
 
-    def objective(trial: optuna.Trial, params: dict[str, Any]) -> Tried:
+    def objective(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
         call = next(calls)
         if call == stop_at:
             raise Cancelled
@@ -153,8 +154,8 @@ def test_a_study_cut_off_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
         run_study(quadratic(stop_at=3), new_context(run))
     events: list[Event] = []
     continued = run_study(quadratic(), new_context(run, events))
-    assert [t.params for t in continued] == [t.params for t in whole]
-    assert [t.value for t in continued] == [t.value for t in whole]
+    assert [t.trial.params for t in continued] == [t.trial.params for t in whole]
+    assert [t.trial.value for t in continued] == [t.trial.value for t in whole]
     assert [e.number for e in events if isinstance(e, TrialFinished)] == [3, 4, 5]
     with_marks = optuna.load_study(study_name="q", storage=f"sqlite:///{run.path.as_posix()}/schedule/study.db").trials
     assert [t.state.name for t in with_marks].count("FAIL") == 1 and len(with_marks) == 7
@@ -167,11 +168,11 @@ import test_search
 from aegis_core.run_directory import RunDirectory
 plan = test_search.quadratic()
 inner = plan.objective
-def objective(trial, params):
+def objective(trial, params, on_part):
     if trial.number == 3:
         print("in trial 4", flush=True)
         time.sleep(600)
-    return inner(trial, params)
+    return inner(trial, params, on_part)
 test_search.run_study(
     test_search.StudyPlan(**{**vars(plan), "objective": objective}),
     test_search.new_context(RunDirectory(Path(sys.argv[1]))),
@@ -195,8 +196,8 @@ def test_a_killed_study_loses_no_trial_and_repeats_no_draw(tmp_path: Path) -> No
     child.kill()
     assert child.wait() == (-signal.SIGKILL if os.name == "posix" else 1)
     continued = run_study(quadratic(), new_context(run))
-    assert [t.params for t in continued] == [t.params for t in whole]
-    assert {t.state.name for t in continued} == {"COMPLETE"} and len(continued) == 6
+    assert [t.trial.params for t in continued] == [t.trial.params for t in whole]
+    assert {t.trial.state.name for t in continued} == {"COMPLETE"} and len(continued) == 6
 
 
 def test_failed_trials_have_a_reason_and_no_score(search_context: StepContext) -> None:
@@ -205,7 +206,7 @@ def test_failed_trials_have_a_reason_and_no_score(search_context: StepContext) -
     assert [row["state"] for row in rows].count("FAIL") == 2
     assert rows[0] == rows[0] | {"value": None, "reason": "loss is not finite"}
     best = best_of(trials, "minimize")
-    assert best is not None and best.value == min(t.value for t in trials if t.value is not None)
+    assert best is not None and best.trial.value == min(t.trial.value for t in trials if t.trial.value is not None)
 
 
 def test_a_study_of_failures_has_no_best(search_context: StepContext) -> None:
@@ -218,7 +219,7 @@ def test_other_seeds_try_other_settings(tmp_path: Path) -> None:
     found = []
     for seed in (0, 1):
         plan = StudyPlan(**{**vars(quadratic()), "seed": seed})
-        found.append(run_study(plan, new_context(RunDirectory.create(tmp_path / str(seed), Plan())))[0].params)
+        found.append(run_study(plan, new_context(RunDirectory.create(tmp_path / str(seed), Plan())))[0].trial.params)
     assert found[0] != found[1]
 
 

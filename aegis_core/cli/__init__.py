@@ -12,7 +12,7 @@ import typer
 
 from ..failures import UsageError, explain
 from ..hardware import CARD_ORDER
-from . import demo, overrule, preview, runs, verify, work
+from . import apply, demo, overrule, preview, runs, verify, work
 
 
 def _leave(code: int | None, debug: bool) -> None:
@@ -38,6 +38,7 @@ app.command()(preview.preview)
 app.command()(verify.verify)
 app.command()(work.report)
 app.command()(work.chat)
+app.command()(apply.apply)
 app.command()(overrule.overrule)
 app.command()(demo.demo)
 

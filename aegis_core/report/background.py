@@ -36,7 +36,7 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
             blocks.append(Table((t("setting"), t("best"), t("in the plan")), tuple(changes)))
         trials = [
             (
-                str(trial["number"]),
+                str(trial["number"] + 1),
                 t(trial["state"]),
                 number(trial["value"]),
                 settings(trial["params"]),

@@ -5,18 +5,22 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from transformers import PreTrainedModel
 
 from ..cancel import CancelToken
-from ..data.packed import Packed
+from ..context import StepContext
+from ..data.packed import Packed, load_packed
 from ..evaluation.quality import measure
 from ..failures import UserError
+from ..models.identity import read_base
+from ..models.loading import choose_dtype, describe_numbers, load_model, wants_nf4
 from ..plan import Plan
 from ..training.gated_model import GatedModel, gated_for_training
 from ..training.trainer import Hooks, StepReport, fit
-from .study import TrialFailed
+from .study import TrialFailed, Tried
 
 QUARTERS = 4
 GLANCE_SEQUENCES = 4  # a glance must cost little beside the training between two of them
@@ -31,6 +35,37 @@ class ShortRuns:
     held_out: Packed
     cancel: CancelToken
     folder: Path
+
+    @classmethod
+    def of(cls, plan: Plan, ctx: StepContext) -> Self:
+        """With the base model and the data that prepare left, loaded as training loads them."""
+        prepared, base = ctx.run.step_folder("prepare"), read_base(ctx.run)
+        dtype, quantised = choose_dtype(plan.model.dtype), wants_nf4(plan.model.quantisation)
+        ctx.emit(describe_numbers(dtype, quantised))
+        return cls(
+            base=load_model(base.path, dtype, quantised, own_code="model" in base.own_code),
+            data=load_packed(prepared / "train.safetensors"),
+            held_out=load_packed(prepared / "held_out.safetensors"),
+            cancel=ctx.cancel,
+            folder=ctx.folder / "scratch",
+        )
+
+    def tried(
+        self,
+        plan: Plan,
+        on_part: Callable[[float], None] = lambda part: None,
+        on_glance: Callable[[int, float], None] = lambda percent, loss: None,
+    ) -> Tried:
+        """`held_out_loss` with the steps and tokens it really took; `on_part` hears which part of it is done."""
+        n_read = 0
+
+        def on_step(report: StepReport) -> None:
+            nonlocal n_read
+            n_read += report.n_tokens
+            on_part(report.step / plan.train.steps)
+
+        loss = self.held_out_loss(plan, on_step, on_glance)
+        return Tried(loss, notes=(("steps", plan.train.steps), ("tokens", n_read)))
 
     def held_out_loss(
         self, plan: Plan, on_step: Callable[[StepReport], None], on_glance: Callable[[int, float], None]

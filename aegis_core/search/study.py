@@ -1,29 +1,34 @@
-"""An Optuna study in one SQLite file that a kill cannot hurt, and whose result depends on its seed alone.
+"""An Optuna study that a kill cannot hurt, that several machines may share, and whose result depends on its seed alone.
 
-Every trial has a position (0, 1, …). Its sampler is seeded from study seed and position, because a restarted sampler
-would repeat its first draws. A trial that a kill left RUNNING is marked FAIL, does not count, and its position is tried
-again with the same parameters: the study ends as if nothing had happened.
+Every trial has a position (0, 1, …; see ledger.py), from which its draws are seeded (sampler.py). A trial
+that a kill left RUNNING is marked FAIL, does not count, and its position is tried again with the same parameters: the
+study ends as if nothing had happened.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL
 
 from ..context import StepContext
 from ..events import Progress, TrialFinished, note
 from ..failures import UserError
 from ..run_directory import write_json
+from .ledger import BOOKKEEPING, DRAWN, Ledger
+from .sampler import SeededTPE
+from .storage import opened_storage
+from .workers import PULSE, beating
 
-POSITION, REPEATS, REASON, CURVE = "position", "repeats", "reason", "curve"
+REASON, CURVE, SECONDS = "reason", "curve", "seconds"
 LONGEST_CURVE = 200
+_WAITING_SECONDS = 0.5
 
 Direction = Literal["minimize", "maximize"]
 
@@ -44,7 +49,12 @@ class TrialFailed(Exception):
 @dataclass(frozen=True)
 class StudyPlan:
     """`suggest` draws a trial's parameters, `objective` measures them (it may raise TrialFailed or optuna's TrialPruned
-    after trial.report). `joint` models parameters together; leave it off where some depend on others."""
+    after trial.report, and tells which part of the trial is done). `joint` models parameters together; leave it off
+    where some depend on others.
+
+    The study ends after `n_trials`, or when its trials took `seconds` together. `place` is search.storage of the plan:
+    where it is not empty, other runs with a study of the same name work at it as well.
+    """
 
     name: str
     direction: Direction
@@ -52,150 +62,186 @@ class StudyPlan:
     n_trials: int
     joint: bool
     suggest: Callable[[optuna.Trial], dict[str, Any]]
-    objective: Callable[[optuna.Trial, dict[str, Any]], Tried]
+    objective: Callable[[optuna.Trial, dict[str, Any], Callable[[float], None]], Tried]
     pruner: optuna.pruners.BasePruner
+    seconds: float = math.inf
+    place: str = ""
 
 
-def run_study(plan: StudyPlan, ctx: StepContext) -> list[FrozenTrial]:
-    """Bring the study in ctx.folder/study.db to `n_trials` trials, continuing what is there; returns those trials.
+@dataclass(frozen=True)
+class Placed:
+    """A trial that ended by itself, at its position in the study."""
 
-    Emits TrialFinished and Progress(unit "trials") for each; leaves trials.json. Interrupted trials are not returned.
+    position: int
+    trial: FrozenTrial
+
+
+def run_study(plan: StudyPlan, ctx: StepContext) -> list[Placed]:
+    """Bring the study to its end, continuing what is there; returns its trials by position.
+
+    Emits TrialFinished for each, also for those of other workers, and Progress(unit "trials"); leaves trials.json and,
+    unless it is kept elsewhere, study.db. Trials that were cut off are not returned.
     """
     path = ctx.folder / "study.db"
-    with opened(path, plan.name, plan.direction) as study:
-        study.pruner = plan.pruner
-        _repeat_interrupted(study)
-        finished = finished_trials(study)
-        if finished:
-            ctx.emit(
-                note(
-                    "The study continues after {n_done} of {n_trials} trials.",
-                    n_done=len(finished),
-                    n_trials=plan.n_trials,
-                )
-            )
-        ctx.emit(Progress(len(finished), plan.n_trials, "trials"))
-        while len(finished) < plan.n_trials:
+    with _opened(plan, path) as ledger:
+        told = _begin(plan, ctx, ledger)
+        while True:
             ctx.cancel.check()
-            _run_next(study, plan, position=len(finished))
-            finished = finished_trials(study)
-            ctx.emit(_event(finished[-1], best_of(finished, plan.direction)))
-            ctx.emit(Progress(len(finished), plan.n_trials, "trials"))
-        write_json(ctx.folder / "trials.json", [_row(trial) for trial in finished])
-    ctx.artifact(path)
-    ctx.artifact(ctx.folder / "trials.json")
-    return finished
+            ledger.repeat_abandoned()
+            ended = _tell_new(plan, ctx, ledger, told)
+            over = len(ended) >= plan.n_trials or _seconds(ended) >= plan.seconds
+            if over and not (plan.place and ledger.at_work()):
+                break
+            if over or ledger.is_all_taken():
+                time.sleep(_WAITING_SECONDS)  # for those that others are at work at
+                continue
+            _run_next(ledger, plan, ctx, ended)
+        write_json(ctx.folder / "trials.json", [_row(placed) for placed in ended])
+    ctx.artifact(ctx.folder / "trials.json", evidence=True)  # the study itself may be opened elsewhere, and grow
+    return ended
+
+
+def best_of(ended: list[Placed], direction: Direction) -> Placed | None:
+    """The best COMPLETE trial, the earliest of equals; None if there is none."""
+    complete = [placed for placed in ended if placed.trial.state is TrialState.COMPLETE]
+    sign = -1 if direction == "maximize" else 1
+    return min(complete, key=lambda placed: sign * (placed.trial.value or 0.0), default=None)
+
+
+def refuse_without_best(best: Placed | None, ended: list[Placed]) -> Placed:
+    """The best trial; UserError if no trial came to a score."""
+    if best is None:
+        reasons = [placed.trial.user_attrs[REASON] for placed in ended if REASON in placed.trial.user_attrs]
+        raise UserError(
+            "None of the {n_trials} trials succeeded, so the study has no best settings: {problem}",
+            "Shorten the sequences, narrow the search space, or switch the search off.",
+            n_trials=len(ended),
+            problem=reasons[-1] if reasons else "all were pruned.",
+        )
+    return best
+
+
+def expected_trials(plan: StudyPlan, ended: list[Placed]) -> int:
+    """How many trials there will be when it is over, as far as the time of those before tells."""
+    if not ended or math.isinf(plan.seconds):
+        return plan.n_trials
+    left = max(0.0, plan.seconds - _seconds(ended)) / max(_seconds(ended) / len(ended), 1e-9)
+    return max(len(ended), min(plan.n_trials, len(ended) + math.ceil(left)))
 
 
 @contextmanager
-def opened(path: Path, name: str, direction: Direction) -> Iterator[optuna.Study]:
-    """The study in this SQLite file, made if it is not there; closed afterwards (Windows cannot move an open file)."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = URL.create("sqlite", database=path.as_posix()).render_as_string(hide_password=False)
-    storage = optuna.storages.RDBStorage(url)
+def _opened(plan: StudyPlan, own: Path) -> Iterator[Ledger]:
+    with opened_storage(plan.place, own) as storage:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=plan.name,
+            direction=plan.direction,
+            load_if_exists=True,
+            pruner=plan.pruner,
+        )
+        shared = bool(plan.place)
+        ledger = Ledger(study, storage, plan.n_trials, shared)
+        study.sampler = SeededTPE(plan.seed, ledger.position_of, plan.n_trials, joint=plan.joint, shared=shared)
+        yield ledger
+
+
+def _begin(plan: StudyPlan, ctx: StepContext, ledger: Ledger) -> set[int]:
+    """Say what is there; the positions that need not be told: a run's own log has them from the attempt before."""
+    done = ledger.ended()
+    if done:
+        ctx.emit(
+            note("The study continues after {n_done} of {n_trials} trials.", n_done=len(done), n_trials=plan.n_trials)
+        )
+    if plan.place:
+        ctx.emit(note("The trials are shared with every run that searches the same in {place}.", place=plan.place))
+    ctx.emit(Progress(len(done), plan.n_trials, "trials"))
+    return set() if plan.place else set(done)
+
+
+def _tell_new(plan: StudyPlan, ctx: StepContext, ledger: Ledger, told: set[int]) -> list[Placed]:
+    """All trials that have ended, those told that were not yet."""
+    ended = [Placed(position, trial) for position, trial in ledger.ended().items()]
+    for n, placed in enumerate(ended):
+        if placed.position not in told:
+            told.add(placed.position)
+            ctx.emit(_event(placed, best_of(ended[: n + 1], plan.direction)))
+            ctx.emit(Progress(len(ended), expected_trials(plan, ended), "trials"))
+    return ended
+
+
+def _run_next(ledger: Ledger, plan: StudyPlan, ctx: StepContext, ended: list[Placed]) -> None:
+    asked = ledger.ask()
+    if asked is None:
+        return
+    trial, position = asked
+    total = expected_trials(plan, ended)
+
+    def on_part(part: float) -> None:
+        ctx.emit(Progress(len(ended) + part, total, "trials"))
+
+    pulse = beating(lambda count: trial.set_user_attr(PULSE, count)) if plan.place else nullcontext()
     try:
-        yield optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        with pulse:
+            params = plan.suggest(trial)
+            trial.set_user_attr(DRAWN, True)
+            _measure(ledger, plan, trial, params, on_part)
+    except UpdateFinishedTrialError:
+        # Silent for too long, it was given to somebody else, whose result counts.
+        ctx.emit(note("Trial {number} was taken over by another worker.", number=position + 1))
+    except BaseException:
+        ledger.give_up(trial.number)  # stopped: whoever comes next begins with it
+        raise
 
 
-def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that came to an end by themselves, in order; those cut off by a kill were or will be repeated."""
-    repeated = _repeated(study)
-    ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    return [trial for trial in ended if POSITION in trial.user_attrs and trial.number not in repeated]
-
-
-def best_of(trials: list[FrozenTrial], direction: Direction) -> FrozenTrial | None:
-    """The best COMPLETE trial, the earliest of equals; None if there is none."""
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    sign = -1 if direction == "maximize" else 1
-    return min(complete, key=lambda trial: sign * (trial.value or 0.0), default=None)
-
-
-def seed_of(study_seed: int, position: int) -> int:
-    """A trial's own seed: well mixed, so that neighbouring studies and trials share no draws."""
-    return int(numpy.random.SeedSequence([study_seed, position]).generate_state(1)[0])
-
-
-def n_startup_trials(n_trials: int) -> int:
-    """How many random trials come first: few enough that a short study is more than random search."""
-    return min(10, max(2, n_trials // 3))
-
-
-def _repeat_interrupted(study: optuna.Study) -> None:
-    """Put every trial that a kill left RUNNING back into the queue, exactly once even if killed again right here."""
-    repeated = _repeated(study)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        # Without a position not all parameters had been drawn; the same seed draws them again.
-        if POSITION in trial.user_attrs and trial.number not in repeated:
-            study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
-        study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _repeated(study: optuna.Study) -> set[int]:
-    """Numbers of the trials that were put into the queue once more."""
-    return {trial.user_attrs[REPEATS] for trial in study.get_trials(deepcopy=False) if REPEATS in trial.user_attrs}
-
-
-def _run_next(study: optuna.Study, plan: StudyPlan, position: int) -> None:
-    study.sampler = optuna.samplers.TPESampler(
-        seed=seed_of(plan.seed, position),
-        n_startup_trials=n_startup_trials(plan.n_trials),
-        multivariate=plan.joint,
-        constant_liar=False,
-    )
-    trial = study.ask()
-    params = plan.suggest(trial)
-    trial.set_user_attr(POSITION, position)
-    started = time.monotonic()
-    try:
-        tried = plan.objective(trial, params)
-    except optuna.TrialPruned:
-        _finish(study, trial, TrialState.PRUNED, started)
-    except TrialFailed as failure:
-        trial.set_user_attr(REASON, str(failure))
-        _finish(study, trial, TrialState.FAIL, started)
-    else:
-        trial.set_user_attr(CURVE, _thinned(tried.curve))
-        for key, value in tried.notes:
-            trial.set_user_attr(key, value)
-        _finish(study, trial, TrialState.COMPLETE, started, tried.value)
-
-
-def _finish(
-    study: optuna.Study, trial: optuna.Trial, state: TrialState, started: float, value: float | None = None
+def _measure(
+    ledger: Ledger, plan: StudyPlan, trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]
 ) -> None:
-    trial.set_user_attr("seconds", time.monotonic() - started)
-    study.tell(trial, value, state=state)
+    started = time.monotonic()
+    value = None
+    try:
+        tried = plan.objective(trial, params, on_part)
+        state, value = TrialState.COMPLETE, tried.value
+        trial.set_user_attr(CURVE, _thinned(tried.curve))
+        for key, noted in tried.notes:
+            trial.set_user_attr(key, noted)
+    except optuna.TrialPruned:
+        state = TrialState.PRUNED
+    except TrialFailed as failure:
+        state = TrialState.FAIL
+        trial.set_user_attr(REASON, str(failure))
+    trial.set_user_attr(SECONDS, time.monotonic() - started)
+    ledger.study.tell(trial, value, state=state, skip_if_finished=True)
 
 
-def _event(trial: FrozenTrial, best: FrozenTrial | None) -> TrialFinished:
+def _seconds(ended: list[Placed]) -> float:
+    return float(sum(placed.trial.user_attrs.get(SECONDS, 0.0) for placed in ended))
+
+
+def _event(placed: Placed, best: Placed | None) -> TrialFinished:
+    trial = placed.trial
     curve = trial.user_attrs.get(CURVE) or [value for _, value in sorted(trial.intermediate_values.items())]
     return TrialFinished(
-        number=trial.user_attrs[POSITION],
+        number=placed.position,
         state=trial.state.name,
         value=trial.value if trial.state is TrialState.COMPLETE else None,
         params=dict(trial.params),
-        best_value=best.value if best else None,
+        best_value=best.trial.value if best else None,
         reason=trial.user_attrs.get(REASON, ""),
         curve=tuple(curve),
     )
 
 
-def _row(trial: FrozenTrial) -> dict[str, Any]:
-    attributes = {
-        key: value for key, value in trial.user_attrs.items() if key not in (POSITION, REPEATS, CURVE, REASON)
-    }
+def _row(placed: Placed) -> dict[str, Any]:
+    trial = placed.trial
+    hidden = BOOKKEEPING | {CURVE, REASON}
     return {
-        "number": trial.user_attrs[POSITION],
+        "number": placed.position,
         "state": trial.state.name,
         "value": trial.value if trial.state is TrialState.COMPLETE else None,
         "params": trial.params,
         "reason": trial.user_attrs.get(REASON, ""),
         "intermediate": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
-        **attributes,
+        **{key: value for key, value in trial.user_attrs.items() if key not in hidden},
     }
 
 
@@ -205,16 +251,3 @@ def _thinned(curve: tuple[float, ...]) -> list[float]:
         return list(curve)
     last = len(curve) - 1
     return [curve[round(i * last / (LONGEST_CURVE - 1))] for i in range(LONGEST_CURVE)]
-
-
-def refuse_without_best(best: FrozenTrial | None, trials: list[FrozenTrial]) -> FrozenTrial:
-    """The best trial; UserError if no trial came to a score."""
-    if best is None:
-        reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
-        raise UserError(
-            "None of the {n_trials} trials succeeded, so the study has no best settings: {problem}",
-            "Shorten the sequences, narrow the search space, or switch the search off.",
-            n_trials=len(trials),
-            problem=reasons[-1] if reasons else "all were pruned.",
-        )
-    return best

@@ -1,136 +1,117 @@
 """Search learning rate, batch size and warm-ups by short real training runs, each on the same number of tokens."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 
-from .. import plan as plans
 from ..context import StepContext
-from ..data.packed import load_packed
-from ..events import Progress, note
+from ..events import note, warning
 from ..failures import UserError
 from ..models.identity import read_base
-from ..models.loading import choose_dtype, load_model
-from ..plan import Plan, SearchPlan
-from ..run_directory import write_json
+from ..plan import Plan
+from ..run_directory import sha256_of_file, sha256_of_json, write_json
+from ..search.applying import changes_of
+from ..search.comparison import PRESENT, REPEATS, present_settings, repeated
+from ..search.sampler import n_startup_trials
 from ..search.short_run import ShortRuns
-from ..search.study import (
-    POSITION,
-    StudyPlan,
-    TrialFailed,
-    Tried,
-    best_of,
-    n_startup_trials,
-    refuse_without_best,
-    run_study,
-)
-from ..training.trainer import StepReport
+from ..search.space import suggest, token_budget, trial_plan
+from ..search.study import Placed, StudyPlan, TrialFailed, Tried, best_of, refuse_without_best, run_study
 
-SETTINGS = {
-    "learning_rate": "train.learning_rate",
-    "batch_size": "train.batch_size",
-    "warmup_steps": "train.warmup_steps",
-    "alpha_warmup": "soul.schedule.warmup_fraction",
-}
+_NOT_SHARED = ("enabled", "apply", "n_trials", "minutes", "compare", "repeats", "storage")
+_GLANCE_PERCENT = 25  # see short_run.QUARTERS
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
-    """Leaves study.db, trials.json and best.json; UserError if no trial completes.
+    """Leaves trials.json and best.json, and study.db unless the study is kept elsewhere; UserError if no trial
+    completes.
 
     Both files tell the tokens a trial really read, counted step by step.
     """
-    n_tokens = token_budget(plan)
+    n_tokens = token_budget(plan, plan.search.tokens_per_trial, plan.search.batch_sizes)
+    runs = ShortRuns.of(plan, ctx)
 
-    prepared = ctx.run.step_folder("prepare")
-    runs = ShortRuns(
-        base=load_model(read_base(ctx.run).path, choose_dtype(plan.model.dtype)),
-        data=load_packed(prepared / "train.safetensors"),
-        held_out=load_packed(prepared / "held_out.safetensors"),
-        cancel=ctx.cancel,
-        folder=ctx.folder / "scratch",
-    )
+    def train(trial: Plan) -> Tried:
+        return runs.tried(trial)
 
-    def objective(trial: optuna.Trial, params: dict[str, Any]) -> Tried:
+    present = present_settings(plan, ctx, n_tokens, train) if plan.search.compare or plan.search.repeats else None
+    ended = run_study(_study(plan, ctx, runs, n_tokens), ctx)
+    best = refuse_without_best(best_of(ended, "minimize"), ended)
+    rows = repeated(plan, ctx, best, present, n_tokens, train) if present else []
+    _leave(ctx, best, present, rows)
+
+
+def _study(plan: Plan, ctx: StepContext, runs: ShortRuns, n_tokens: int) -> StudyPlan:
+    def objective(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
         try:
             tried_plan = trial_plan(plan, params, n_tokens)
         except UserError as error:  # settings that do not go together, such as a warm-up beyond the end of the schedule
             raise TrialFailed(error.reason) from error
-        n_steps, n_before, n_read = tried_plan.train.steps, trial.user_attrs[POSITION], 0
-
-        def on_step(report: StepReport) -> None:
-            nonlocal n_read
-            n_read += report.n_tokens
-            ctx.emit(Progress(n_before + report.step / n_steps, plan.search.n_trials, "trials"))
 
         def on_glance(percent: int, loss: float) -> None:
             trial.report(loss, percent)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        loss = runs.held_out_loss(tried_plan, on_step, on_glance)
-        return Tried(loss, notes=(("steps", n_steps), ("tokens", n_read)))
+        return runs.tried(tried_plan, on_part, on_glance)
 
-    def draw(trial: optuna.Trial) -> dict[str, Any]:
-        return suggest(trial, plan.search)
-
-    n_startup = n_startup_trials(plan.search.n_trials)
-    trials = run_study(
-        StudyPlan(
-            name="search",
-            direction="minimize",
-            seed=plan.search.seed,
-            n_trials=plan.search.n_trials,
-            joint=True,
-            suggest=draw,
-            objective=objective,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup),
-        ),
-        ctx,
-    )
-    best = refuse_without_best(best_of(trials, "minimize"), trials)
-    changes = {SETTINGS[name]: value for name, value in best.params.items()}
-    measured = {"value": best.value, "tokens": best.user_attrs["tokens"]}
-    write_json(ctx.folder / "best.json", {"changes": changes, "params": best.params, **measured})
-    ctx.artifact(ctx.folder / "best.json")
-    ctx.emit(
-        note("Best held-out loss {loss} in trial {number}.", loss=f"{best.value:.4f}", number=best.user_attrs[POSITION])
+    return StudyPlan(
+        name=_name(plan, ctx) if plan.search.storage else "search",
+        direction="minimize",
+        seed=plan.search.seed,
+        n_trials=plan.search.n_trials,
+        joint=True,
+        suggest=lambda trial: suggest(trial, plan.search),
+        objective=objective,
+        pruner=_pruner(plan),
+        seconds=60 * plan.search.minutes if plan.search.minutes else math.inf,
+        place=plan.search.storage,
     )
 
 
-def suggest(trial: optuna.Trial, space: SearchPlan) -> dict[str, Any]:
-    """One point of the space the plan spans."""
-    return {
-        "learning_rate": trial.suggest_float(
-            "learning_rate", space.learning_rate_low, space.learning_rate_high, log=True
-        ),
-        "batch_size": trial.suggest_categorical("batch_size", space.batch_sizes),
-        "warmup_steps": trial.suggest_int("warmup_steps", space.warmup_steps_low, space.warmup_steps_high),
-        "alpha_warmup": trial.suggest_float("alpha_warmup", 0.0, space.alpha_warmup_high),
+def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+    if plan.search.pruner == "off":
+        return optuna.pruners.NopPruner()
+    if plan.search.pruner == "successive_halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=_GLANCE_PERCENT, reduction_factor=3)
+    return optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials(plan.search.n_trials))
+
+
+def _name(plan: Plan, ctx: StepContext) -> str:
+    """The same on every machine that searches the same: space, training settings, base model and data decide."""
+    prepared = ctx.run.step_folder("prepare")
+    space = plan.search.model_dump(mode="json", exclude=set(_NOT_SHARED))
+    training = plan.model_dump(mode="json", include={"lora", "soul", "train"})
+    files = [sha256_of_file(prepared / name) for name in ("train.safetensors", "held_out.safetensors")]
+    return f"aegis-search-{sha256_of_json([space, training, read_base(ctx.run).sha256, files])[:16]}"
+
+
+def _leave(ctx: StepContext, best: Placed, present: dict[str, Any] | None, repeats: list[dict[str, Any]]) -> None:
+    """best.json; settings that came to a lower loss before the search are left as they are."""
+    value, trial = float(best.trial.value or 0.0), best.trial
+    before = present["value"] if present else None
+    is_better = before is None or value < before
+    row = {
+        "changes": changes_of("search", trial.params) if is_better else {},
+        "number": best.position,
+        "params": trial.params,
+        "value": value,
+        "tokens": trial.user_attrs["tokens"],
+        "present": present,
+        "better_by": None if before is None else before - value,
+        "repeats": repeats,
     }
-
-
-def trial_plan(plan: Plan, params: dict[str, Any], n_tokens: int) -> Plan:
-    """The training plan of one trial: its settings, and as many steps as spend `n_tokens`."""
-    tokens_per_step = params["batch_size"] * plan.train.accumulation * plan.data.sequence_length
-    settings = {SETTINGS[name]: value for name, value in params.items()}
-    return plans.changed(plan, settings | {"train.steps": n_tokens // tokens_per_step})
-
-
-def token_budget(plan: Plan) -> int:
-    """The largest number of tokens up to tokens_per_trial that whole steps of every batch size spend exactly.
-
-    UserError if that leaves the largest batch fewer than two steps.
-    """
-    per_sequence = plan.train.accumulation * plan.data.sequence_length
-    unit = math.lcm(*plan.search.batch_sizes) * per_sequence
-    budget = plan.search.tokens_per_trial // unit * unit
-    needed = max(unit, 2 * max(plan.search.batch_sizes) * per_sequence)
-    if budget < needed:
-        raise UserError(
-            "{n_tokens} tokens per trial are too few for two steps of the largest batch; {needed} are needed.",
-            "Raise search.tokens_per_trial, or search smaller batches or shorter sequences.",
-            n_tokens=plan.search.tokens_per_trial,
-            needed=needed,
-        )
-    return budget
+    write_json(ctx.folder / "best.json", row)
+    for name in ("best.json", PRESENT, REPEATS):
+        if (ctx.folder / name).is_file():
+            ctx.artifact(ctx.folder / name, evidence=True)
+    ctx.emit(note("Best held-out loss {loss} in trial {number}.", loss=f"{value:.4f}", number=best.position + 1))
+    if before is None:
+        return
+    shown = f"{before:.4f}"
+    if is_better:
+        gain = f"{before - value:.4f}"
+        ctx.emit(note("The present settings came to {loss}: the search gains {gain} nats.", loss=shown, gain=gain))
+    else:
+        ctx.emit(warning("The present settings came to {loss}, which no trial beat: they are kept.", loss=shown))
