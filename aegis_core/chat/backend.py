@@ -9,6 +9,8 @@ from ..plan import ChatPlan
 from .template import Message
 
 ROLES = ("system", "user", "assistant")
+# Ollama's and llama.cpp's defaults differ (min_p: 0 and 0.05), and a model file may bring its own: so all are told.
+NEUTRAL = {"min_p": 0.0, "typical_p": 1.0, "repeat_last_n": 64, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,17 @@ class Sampling:
     @classmethod
     def of(cls, plan: ChatPlan) -> Self:
         return cls(plan.temperature, plan.top_p, plan.top_k, plan.repeat_penalty, plan.max_tokens, plan.seed)
+
+    def options(self) -> dict[str, float | int]:
+        """Everything that decides how a token is drawn, by the names that Ollama and llama.cpp share."""
+        return {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "repeat_penalty": self.repeat_penalty,
+            "seed": self.seed,
+            **NEUTRAL,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,17 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give the model's memory back as far as it is ours."""
+
+
+def refuse_overflow(n_tokens: int, n_ctx: int) -> None:
+    """UserError unless a prompt of `n_tokens` leaves room for an answer: asked before any backend would cut it off."""
+    if n_tokens >= n_ctx:
+        raise UserError(
+            "The conversation of {n} tokens is longer than the {n_ctx} that the model sees.",
+            "Start a new conversation, or raise chat.num_ctx.",
+            n=n_tokens,
+            n_ctx=n_ctx,
+        )
 
 
 def checked_messages(rows: Any) -> list[Message]:

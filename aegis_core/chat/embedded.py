@@ -8,11 +8,16 @@ from typing import Any
 
 from ..failures import UserError
 from ..gguf_export.llama import LlamaServer
-from .backend import Answer, Sampling
+from .backend import Answer, Sampling, refuse_overflow
 from .prompt import ChatPrompts
 from .template import Message
 
-REPEAT_WINDOW_TOKENS = 64
+# What Ollama has no name for stands still, whatever a model file asks for.
+ONLY_LLAMA_CPP = {
+    "samplers": ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"],
+    "dynatemp_range": 0.0,
+    "mirostat": 0,
+}
 
 
 class EmbeddedBackend:
@@ -34,13 +39,7 @@ class EmbeddedBackend:
         cancelled: Callable[[], bool],
     ) -> Answer:
         token_ids = self._prompts.token_ids(messages)
-        if len(token_ids) >= self._n_ctx:
-            raise UserError(
-                "The conversation of {n} tokens is longer than the {n_ctx} that the model sees.",
-                "Start a new conversation, or raise chat.num_ctx.",
-                n=len(token_ids),
-                n_ctx=self._n_ctx,
-            )
+        refuse_overflow(len(token_ids), self._n_ctx)
         parts: list[str] = []
         reason, error, n_tokens, n_read = "cancelled", "", 0, 0
 
@@ -73,7 +72,7 @@ class EmbeddedBackend:
         self._llama.__exit__(None, None, None)
 
     def _request(self, token_ids: list[int], sampling: Sampling) -> dict[str, Any]:
-        """Sampling as Ollama does it: no minimum probability, penalty over the last 64 tokens.
+        """Sampling as Ollama does it: the same filters in the same order, none that only llama.cpp has.
 
         Stops are kept visible as text (preserved), else llama.cpp would pass over control tokens in silence.
         """
@@ -81,13 +80,8 @@ class EmbeddedBackend:
         return {
             "prompt": token_ids,
             "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": 0.0,
-            "repeat_penalty": sampling.repeat_penalty,
-            "repeat_last_n": REPEAT_WINDOW_TOKENS,
-            "seed": sampling.seed,
+            **sampling.options(),
+            **ONLY_LLAMA_CPP,
             "stop": stops,
             "preserved_tokens": stops,
             "cache_prompt": True,

@@ -13,9 +13,9 @@ from ..gguf_export.gguf_file import GgufFile
 from ..plan import ChatPlan
 from ..resources import cache_folder
 from ..run_directory import read_json, write_json
-from .backend import Answer, Sampling
+from .backend import Answer, Sampling, refuse_overflow
 from .ollama import OllamaClient, Progressed, Row, blob_digest
-from .prompt import ChatPrompts, trimmed
+from .prompt import ChatPrompts
 from .template import Message
 
 
@@ -44,12 +44,15 @@ class OllamaBackend:
         on_token: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Answer:
+        sent = self._prompts.for_server(messages)
+        n_expected = len(self._prompts.token_ids(messages))
+        refuse_overflow(n_expected, self._n_ctx)
         parts: list[str] = []
         last: Row = {}
         reason, error, n_seen = "cancelled", "", 0
         started = time.monotonic()
         try:
-            for row in self.client.chat(self._request(trimmed(messages), sampling), cancelled):
+            for row in self.client.chat(self._request(sent, sampling), cancelled):
                 last = row
                 if text := (row.get("message") or {}).get("content", ""):
                     n_seen += 1
@@ -66,23 +69,16 @@ class OllamaBackend:
         seconds = time.monotonic() - started
         n_tokens = int(last.get("eval_count") or n_seen)
         n_read = int(last.get("prompt_eval_count") or 0)
-        n_expected = len(self._prompts.token_ids(trimmed(messages)))
         return Answer("".join(parts), reason, n_tokens, seconds, n_read, n_expected, error)
 
     def close(self) -> None:
         self.client.close()
 
     def _request(self, messages: list[Message], sampling: Sampling) -> Row:
-        options = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "repeat_penalty": sampling.repeat_penalty,
-            "num_predict": sampling.max_tokens,
-            "num_ctx": self._n_ctx,
-            "seed": sampling.seed,
-        }
-        return {"model": self.model, "messages": messages, "stream": True, "truncate": False, "options": options}
+        """A conversation too long is refused, neither cut off in front (truncate) nor while it is answered (shift)."""
+        options = {**sampling.options(), "num_predict": sampling.max_tokens, "num_ctx": self._n_ctx}
+        whole = {"truncate": False, "shift": False}
+        return {"model": self.model, "messages": messages, "stream": True, **whole, "options": options}
 
 
 def ensure_model(

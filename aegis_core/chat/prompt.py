@@ -146,8 +146,3 @@ class ChatPrompts:
         ids = found if isinstance(found, list) else [found]
         known = [id for id in ids if isinstance(id, int) and 0 <= id < len(self._tokenizer)]
         return [str(self._tokenizer.convert_ids_to_tokens(id)) for id in known]
-
-
-def trimmed(messages: list[Message]) -> list[Message]:
-    """Messages without blanks at their ends: some templates cut them off and Ollama's language cannot."""
-    return [{"role": message["role"], "content": message["content"].strip()} for message in messages]
