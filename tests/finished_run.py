@@ -26,7 +26,7 @@ from aegis_core.soul.gate import Soul, load_soul
 from aegis_core.soul.schedule import curve, gate
 
 N_STEPS = 40
-JUDGED = Path(__file__).parent / "data" / "judged_answers.jsonl"
+JUDGED = Path(__file__).parent / "data" / "answers" / "en.jsonl"
 
 
 def finished_run(path: Path, **changes: Any) -> RunDirectory:
@@ -102,7 +102,7 @@ def remember_ingredients(run: RunDirectory) -> None:
 def good_answers() -> dict[str, str]:
     """Question -> an English answer that was labelled good by hand."""
     rows = [json.loads(line) for line in JUDGED.read_text(encoding="utf-8").splitlines()]
-    answers = {row["question"]: row["answer"] for row in rows if row["label"] == "good" and row["language"] == "en"}
+    answers = {row["question"]: row["answer"] for row in rows if row["label"] == "good" and row["part"] == "fix"}
     return {q.question: answers[q.id] for q in load_questions("en") if q.id in answers}
 
 

@@ -1,18 +1,14 @@
 """Figures about a text that tell language from noise: shares between 0 and 1 unless said otherwise."""
 
-import json
 import re
 import zlib
-from functools import cache
 
-from ..resources import RESOURCES
 from .word_order import FUNCTION_WORDS
 
 WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
 LATIN = re.compile(r"[A-Za-zÀ-ÖØ-öø-ɏ]")
 KANA = re.compile(r"[぀-ヿ]")
 HAN = re.compile(r"[㐀-鿿々]")
-HIRAGANA_PAIR = re.compile(r"(?=([ぁ-ん]{2}))")
 PLAIN_TOKEN = re.compile(r"[\"'“‘(\[]*(?:[A-Z]?[a-z]+|[A-Z]+|[A-Z][a-z]+[A-Z]?[a-z]*)(?:['’/-]\w+)*[\"'”’)\].,;:!?…]*")
 NUMBER_OR_SYMBOL = re.compile(r"[\d.,]+[%.,;:]?|[-–—=+×*/<>≈≤≥&:]|[A-Za-zα-ωΑ-Ω]\w{0,2}[.,;:)]?")
 MARKERS = re.compile(
@@ -37,9 +33,14 @@ def share_of(pattern: re.Pattern[str], text: str) -> float:
 
 
 def repeated_share(text: str, language: str) -> float:
-    """The part of all runs of 5 words (Japanese: 12 characters) that occurred before in the text."""
-    units = list("".join(text.split())) if language == "ja" else text.lower().split()
-    n = 12 if language == "ja" else 5
+    """The part of all runs of 5 words (Japanese: 12 letters) that occurred before in the text.
+
+    Numbers and signs do not count: a list that says one thing over and over repeats itself however it is numbered.
+    """
+    if language == "ja":
+        units, n = [character for character in text if character.isalpha()], 12
+    else:
+        units, n = [word for word in text.lower().split() if any(map(str.isalpha, word))], 5
     runs = [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
@@ -69,12 +70,6 @@ def plain_token_share(text: str) -> float:
     return plain / max(len(tokens), 1)
 
 
-def familiar_pair_share(text: str) -> float:
-    """The part of the answer's pairs of hiragana that good Japanese prose (the bundled answers) uses as well."""
-    pairs = [match[1] for match in HIRAGANA_PAIR.finditer(text)]
-    return sum(pair in _familiar_pairs() for pair in pairs) / max(len(pairs), 1)
-
-
 def leaked_marker(text: str) -> str:
     """The first marker of a chat template in the text, or nothing."""
     match = MARKERS.search(text)
@@ -83,13 +78,3 @@ def leaked_marker(text: str) -> str:
 
 def ends_like_a_sentence(text: str) -> bool:
     return text.rstrip().rstrip("*_`\"'”’)）」』").endswith((".", "!", "?", "。", "！", "？", ":", "…"))
-
-
-@cache
-def _familiar_pairs() -> frozenset[str]:
-    lines = (RESOURCES / "physics" / "ja.jsonl").read_text(encoding="utf-8").splitlines()
-    counts: dict[str, int] = {}
-    for line in lines:
-        for match in HIRAGANA_PAIR.finditer(json.loads(line)["answer"]):
-            counts[match[1]] = counts.get(match[1], 0) + 1
-    return frozenset(pair for pair, count in counts.items() if count > 1)

@@ -1,7 +1,8 @@
-"""Do the words of an English text follow each other as in prose?
+"""Do the words of a text follow each other as in prose?
 
 Every function word is a class of its own, content words fall into classes by their ending. The bundled physics answers
-say how often each class follows each other; a text is measured by how much that knowledge helps to predict it.
+say how often each class follows each other; a text is measured by how much that knowledge helps to predict it. Words
+that lead on to a noun must not stand before what cannot follow; Japanese sentences must not end on a particle.
 """
 
 import json
@@ -13,6 +14,7 @@ from functools import cache
 from itertools import pairwise
 
 from ..resources import RESOURCES
+from .spelling import prose
 
 TOKEN = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*|[.!?;:,]")
 ENDINGS = ("ing", "ed", "ly", "tion", "s")
@@ -28,6 +30,45 @@ together too toward towards under until up upon us very was we were what when wh
 whose why will with within without would yet you your
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+_ARTICLES = frozenset(["a", "an", "the"])
+_LEADING = frozenset(["of", "into", "from", "between", "upon", "by", "at", "with", "than"])
+_VERBS = frozenset(
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "am",
+        "has",
+        "have",
+        "had",
+        "does",
+        "did",
+        "do",
+        "will",
+        "would",
+        "can",
+        "could",
+        "may",
+        "might",
+        "must",
+    ]
+)
+_SUBJECTS = frozenset(["i", "he", "she", "we", "they"])
+_NO_NOUN = (
+    _VERBS
+    | _SUBJECTS
+    | _ARTICLES
+    | frozenset([".", "and", "or", "but", "because", "that", "which", "who", "if", "when", "while"])
+)
+_NOT_AFTER_ARTICLE = _NO_NOUN | frozenset(
+    ["of", "to", "in", "with", "from", "into", "by", "at", "for", "between", "through", "than", "under", "upon"]
+)
+_NOT_AFTER_LEADING = _VERBS | _SUBJECTS | frozenset([".", "and", "or", "but", "of", "because", "than"])
+_PARTICLE_END = re.compile(r"(?:[はをがにへとのも]|ので|ながら|より|(?<!から)まで|(?<!ま)で)[。．]")
+_SENTENCE_END = re.compile(r"[。．]")
 
 
 @dataclass(frozen=True)
@@ -49,6 +90,25 @@ def order_gain(text: str) -> float:
     """Nats per word by which the word before helps to predict the next; below zero where the order misleads."""
     found = [_transitions().gain(a, b) for a, b in pairwise(_classes(text))]
     return sum(found) / max(len(found), 1)
+
+
+def stranded_words(text: str) -> tuple[int, int]:
+    """How many articles and prepositions of an English text lead nowhere ("the of", "between."), and of how many."""
+    tokens = [token.lower() for token in TOKEN.findall(prose(text))] + [STOP]
+    tokens = [STOP if token in ".!?;:," else token for token in tokens]
+    stranded = n = 0
+    for word, following in pairwise(tokens):
+        impossible = (
+            _NOT_AFTER_ARTICLE if word in _ARTICLES else _NOT_AFTER_LEADING if word in _LEADING else frozenset()
+        )
+        n += bool(impossible)
+        stranded += following in impossible
+    return stranded, n
+
+
+def broken_ends(text: str) -> tuple[int, int]:
+    """How many sentences of a Japanese text end on a particle, which leaves them open, and of how many."""
+    return len(_PARTICLE_END.findall(text)), len(_SENTENCE_END.findall(text))
 
 
 def _classes(text: str) -> list[str]:

@@ -106,7 +106,7 @@ def _meaningful(rows: list[Row]) -> Verdict:
         f"{row['question']} {check['name']}: {check['measured']}"
         for row in rows
         for check in row["verdict"]["checks"]
-        if check["decides"] and not check["passed"]
+        if check["decides"] and check["status"] == "fail"
     ]
     return Verdict(
         "answer_meaningful",
