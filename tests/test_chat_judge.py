@@ -41,6 +41,15 @@ def test_the_answers_the_limits_were_fixed_on(with_base: bool, missed: int) -> N
     assert found == {"good as good": 60, "gibberish as gibberish": 86 - missed}
 
 
+@pytest.mark.parametrize(("with_base", "missed"), [(True, 0), (False, 3)])
+def test_the_answers_that_were_held_out(with_base: bool, missed: int) -> None:
+    """Looked at once, when the limits stood; nothing was changed after that."""
+    rows = labelled("held_out")
+    found = confusion(rows, with_base=with_base)
+    assert len(rows) == 76 and found.pop("gibberish as good", 0) == missed
+    assert found == {"good as good": 30, "gibberish as gibberish": 46 - missed}
+
+
 @pytest.mark.parametrize(
     ("kind", "checks"),
     [
