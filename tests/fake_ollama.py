@@ -40,6 +40,8 @@ class FakeOllama:
     answer: Callable[[list[Row]], list[str]] = lambda messages: ["It ", "depends."]
     count: Callable[[str], int] = lambda text: len(text.split())
     version: str = "0.14.2"
+    tells_renderings: bool = True
+    """False as in versions before the autumn of 2025, which answer instead."""
     faults: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class _Refusal(Exception):
 class _Handler(BaseHTTPRequestHandler):
     ollama: FakeOllama
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms between its head and its body
 
     def log_message(self, *args: object) -> None:
         pass
@@ -209,8 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
             if option in WRONG_TYPES and not isinstance(value, WRONG_TYPES[option]):
                 raise _Refusal(500, f'option "{option}" must be of type float32')
         rendered = self.ollama.rendered(name, messages)
-        if request.get("_debug_render_only"):
-            self._whole(200, json.dumps({"_debug_info": {"rendered_template": rendered}}))
+        if request.get("_debug_render_only") and self.ollama.tells_renderings:
+            empty = {"model": name, "message": {"role": "", "content": ""}, "done": False}
+            self._whole(200, json.dumps(empty | {"_debug_info": {"rendered_template": rendered}}))
             return
         self.ollama.loaded.add(name)
         self.ollama.chats.append(request)

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from ..cancel import CancelToken
 from ..failures import UserError
 from ..plan import ChatPlan
 from .template import Message
+from .template_check import PromptCheck
 
 ROLES = ("system", "user", "assistant")
 # Ollama's and llama.cpp's defaults differ (min_p: 0 and 0.05), and a model file may bring its own: so all are told.
@@ -77,6 +79,9 @@ class Backend(Protocol):
 
         UserError if the conversation cannot be answered at all; an answer that breaks off is returned with its error.
         """
+
+    def check_prompts(self, cancel: CancelToken) -> PromptCheck:
+        """Whether this backend reads the tokenizer's own tokens; UserError if its answers would come from others."""
 
     def close(self) -> None:
         """Give the model's memory back as far as it is ours."""

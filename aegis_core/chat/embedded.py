@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..cancel import CancelToken
 from ..failures import UserError
 from ..gguf_export.llama import LlamaServer
 from .backend import Answer, Sampling, refuse_overflow
 from .prompt import ChatPrompts
 from .template import Message
+from .template_check import PromptCheck, check_tokens
 
 # What Ollama has no name for stands still, whatever a model file asks for.
 ONLY_LLAMA_CPP = {
@@ -67,6 +69,10 @@ class EmbeddedBackend:
             reason, error = "error", problem.reason
         seconds = time.monotonic() - started
         return Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids), error)
+
+    def check_prompts(self, cancel: CancelToken) -> PromptCheck:
+        """How llama.cpp by itself, as Ollama uses it, would read the texts; here it is given the tokens."""
+        return check_tokens(self._llama.tokenize, self._prompts)
 
     def close(self) -> None:
         self._llama.__exit__(None, None, None)

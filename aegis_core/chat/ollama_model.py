@@ -17,6 +17,8 @@ from .backend import Answer, Sampling, refuse_overflow
 from .ollama import OllamaClient, Progressed, Row, blob_digest
 from .prompt import ChatPrompts
 from .template import Message
+from .template_check import PromptCheck, check_server
+from .thoughts import Thoughts
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class OllamaBackend:
         parts: list[str] = []
         last: Row = {}
         reason, error, n_seen = "cancelled", "", 0
+        thoughts = Thoughts()
         started = time.monotonic()
         try:
             for row in self.client.chat(self._request(sent, sampling), cancelled):
                 last = row
-                if text := (row.get("message") or {}).get("content", ""):
+                if text := thoughts.text(row.get("message") or {}):
                     n_seen += 1
                     parts.append(text)
                     on_token(text)
@@ -70,6 +73,10 @@ class OllamaBackend:
         n_tokens = int(last.get("eval_count") or n_seen)
         n_read = int(last.get("prompt_eval_count") or 0)
         return Answer("".join(parts), reason, n_tokens, seconds, n_read, n_expected, error)
+
+    def check_prompts(self, cancel: CancelToken) -> PromptCheck:
+        """Ollama's own renderings against the tokenizer's, or the tokens it counts where it is too old to tell."""
+        return check_server(self.client, self.model, self._prompts, self._n_ctx, cancel)
 
     def close(self) -> None:
         self.client.close()
@@ -131,7 +138,7 @@ def ensure_model(
         lambda row: on_progress(str(row.get("status", "")), int(row.get("completed") or 0), int(row.get("total") or 0)),
     )
     try:
-        _check_template(client, name, template)
+        _check_template(client, name, template, prompts, plan, cancel, on_progress)
     except UserError:
         with contextlib.suppress(UserError):  # the reason why is the one to tell; what stays is known as intended
             client.delete(name)
@@ -146,9 +153,25 @@ def adds_bos(gguf: Path) -> bool:
     return bool(GgufFile(gguf).value("tokenizer.ggml.add_bos_token"))
 
 
-def _check_template(client: OllamaClient, name: str, sent: str) -> None:
-    shown = str((client.show(name) or {}).get("template", ""))
-    if shown.strip() != sent.strip():
+def _check_template(
+    client: OllamaClient,
+    name: str,
+    sent: str,
+    prompts: ChatPrompts,
+    plan: ChatPlan,
+    cancel: CancelToken,
+    on_progress: Progressed,
+) -> None:
+    """UserError if Ollama replaced the template that was sent and so would make other prompts of conversations.
+
+    Where the model file's own Jinja template knows of tools or thoughts, Ollama prefers that one. This is told, and
+    taken only if what Ollama then renders are the tokenizer's own tokens.
+    """
+    shown = str((client.show(name) or {}).get("template", "")).strip()
+    if shown == prompts.template.strip():
+        on_progress("uses the template of the model file instead of the one sent; comparing its prompts", 0, 0)
+        check_server(client, name, prompts, plan.num_ctx, cancel)
+    elif shown != sent.strip():
         raise UserError(
             "Ollama replaced the chat template of {name}: {shown} instead of {sent}.",
             "Set chat.backend to embedded, or update Ollama.",

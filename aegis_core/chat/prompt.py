@@ -47,7 +47,7 @@ class ChatPrompts:
     def prompt(self, messages: list[Message]) -> str:
         """The text to be answered; UserError if it is no conversation or the model cannot be told a system message."""
         rows = conversation(messages)
-        if rows[0]["role"] == "system" and not self._takes_system:
+        if rows[0]["role"] == "system" and not self.takes_system:
             raise no_system_place()
         return self.text(rows)
 
@@ -115,7 +115,7 @@ class ChatPrompts:
             return self.eos
 
     @cached_property
-    def _takes_system(self) -> bool:
+    def takes_system(self) -> bool:
         return takes_system(self.text)
 
     def _rendered(self, messages: list[Message], opening: bool, now: datetime) -> str:
