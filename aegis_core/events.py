@@ -89,7 +89,10 @@ class CheckRow(Event):
 
 @dataclass(frozen=True)
 class TrialFinished(Event):
-    """`state` is COMPLETE, PRUNED or FAIL; `curve` holds the trial's own values for drawing (alpha or loss)."""
+    """`state` is COMPLETE, PRUNED or FAIL; `curve` holds the trial's own values for drawing (alpha or loss).
+
+    `importances` are the parts of the spread of values so far that each parameter explains; empty where that is unknown.
+    """
 
     number: int
     state: str
@@ -98,6 +101,7 @@ class TrialFinished(Event):
     best_value: float | None = None
     reason: str = ""
     curve: tuple[float, ...] = ()
+    importances: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

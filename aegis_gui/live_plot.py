@@ -66,6 +66,10 @@ class LivePlot(pg.PlotWidget):
         """A last word in the legend."""
         return ""
 
+    def crosshair_text(self, x: float) -> str:
+        """What the crosshair stands at."""
+        return filled("step {step}", step=f"{round(x):,}")
+
     def extent(self) -> tuple[float, float]:
         """(lowest, highest) value that must be in view; (inf, -inf) while there is nothing."""
         lows = [curve.series.low for curve in self.curves.values()]
@@ -339,7 +343,7 @@ class LivePlot(pg.PlotWidget):
         muted = self.theme.secondary
         parts = [f'<span style="color:{self.theme.text}; font-weight:600">{self.title()}</span>']
         if self._cursor is not None:
-            parts.append(f'<span style="color:{muted}">{filled("step {step}", step=f"{round(self._cursor):,}")}</span>')
+            parts.append(f'<span style="color:{muted}">{self.crosshair_text(self._cursor)}</span>')
         for curve in self.curves.values():
             if curve.name not in names or not len(curve.series):
                 continue

@@ -12,6 +12,8 @@ from aegis_core.events import TrialFinished
 from . import text
 from . import theme as themes
 from .i18n import filled, mark, tr
+from .plan_fields import OPTIONS
+from .study_data import best_of
 
 STATES = {"COMPLETE": mark("complete"), "PRUNED": mark("cut short"), "FAIL": mark("failed")}
 PARAMETERS = {
@@ -31,7 +33,7 @@ _Index = QModelIndex | QPersistentModelIndex
 
 
 class TrialsModel(QAbstractTableModel):
-    """Columns: number, state, value, then every parameter seen."""
+    """Columns: number, state, value, every parameter seen, and why a trial failed."""
 
     def __init__(self, value_name: str, lower_is_better: bool) -> None:
         super().__init__()
@@ -47,22 +49,24 @@ class TrialsModel(QAbstractTableModel):
         self._parameters = list(dict.fromkeys(names))
         self.endResetModel()
 
+    def trial(self, row: int) -> TrialFinished:
+        return self._trials[row]
+
     def best(self) -> TrialFinished | None:
         """The complete trial with the best value."""
-        whole = [t for t in self._trials if t.state == "COMPLETE" and t.value is not None]
-        return min(whole, key=lambda trial: self._sign * (trial.value or 0.0), default=None)
+        return best_of(self._trials, self._sign > 0)
 
     def rowCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008
         return 0 if parent.isValid() else len(self._trials)
 
     def columnCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else 3 + len(self._parameters)
+        return 0 if parent.isValid() else 4 + len(self._parameters)
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if role != Qt.ItemDataRole.DisplayRole or orientation is not Qt.Orientation.Horizontal:
             return None
         names = [tr("Trial"), tr("State"), tr(self._value_name)]
-        return [*names, *(tr(PARAMETERS.get(name, name)) for name in self._parameters)][section]
+        return [*names, *(tr(PARAMETERS.get(name, name)) for name in self._parameters), tr("Reason")][section]
 
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         trial = self._trials[index.row()]
@@ -82,16 +86,20 @@ class TrialsModel(QAbstractTableModel):
         if column == 1:
             state = tr(STATES.get(trial.state, trial.state))
             return filled("{state}, best", state=state) if trial is self.best() else state
+        if column == self.columnCount() - 1:
+            return tr(trial.reason)
         value = trial.value if column == 2 else trial.params.get(self._parameters[column - 3])
         if isinstance(value, int | float):
             return text.number(value)
-        return "–" if value is None else str(value)
+        return "–" if value is None else tr(OPTIONS.get(value, str(value)))
 
     def _sorted_by(self, trial: TrialFinished, column: int) -> Any:
         if column == 0:
             return trial.number
         if column == 1:
             return trial.state
+        if column == self.columnCount() - 1:
+            return trial.reason
         value = trial.value if column == 2 else trial.params.get(self._parameters[column - 3])
         return value if value is not None else float("inf")
 
@@ -113,12 +121,24 @@ class TrialsTable(QTableView):
         self.horizontalHeader().setStretchLastSection(True)
         self.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setShowGrid(False)
         self.setMinimumHeight(220)
 
     def show_trials(self, trials: Iterable[TrialFinished]) -> None:
+        """The same rows again keep the selection."""
+        kept = {self.trial_at(index).number for index in self.selectionModel().selectedRows()}
         self.trials.show(trials)
+        for row in range(self.model().rowCount()):
+            if self.trial_at(self.model().index(row, 0)).number in kept:
+                self.selectRow(row)
+
+    def trial_at(self, index: _Index) -> TrialFinished:
+        """The trial in a row as it is sorted now."""
+        proxy = self.model()
+        assert isinstance(proxy, QSortFilterProxyModel)
+        return self.trials.trial(proxy.mapToSource(index).row())
 
     def retranslate(self) -> None:
         self.setAccessibleName(tr("Trials"))

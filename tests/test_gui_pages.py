@@ -137,10 +137,10 @@ def test_trials_fill_the_table_and_the_best_is_named(begun: Window) -> None:
         trial = events.TrialFinished(number, state, value, {"learning_rate": 1e-4 * (number + 1)})
         begun.state.receive(stamped(trial, "search"))
     begun.state.end()
-    model = page.table.trials
+    model = page.study.table.trials
     assert model.rowCount() == 4
     assert model.best().number == 2
-    assert "trial 3 with a held-out loss of 2.900" in page.best.text()
+    assert "trial 3 with a held-out loss of 2.900" in page.study.best.text()
     assert "complete, best" in [model.data(model.index(row, 1)) for row in range(4)]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import plan as plans
 from ..context import StepContext
-from ..events import Progress, note, warning
+from ..events import Metric, Progress, note, warning
 from ..plan import Plan
 from ..run_directory import read_json, write_json
 from .applying import SETTINGS, changes_of
@@ -26,6 +26,7 @@ def present_settings(plan: Plan, ctx: StepContext, n_tokens: int, train: Train) 
     path = ctx.folder / PRESENT
     if path.is_file():
         kept: dict[str, Any] = read_json(path)
+        ctx.emit(Metric("present_loss", 0, kept["value"]))
         return kept
     settings = {name: plans.get(plan, name) for name in SETTINGS.values()}
     ctx.emit(Progress(0, 1, "runs", "present settings"))
@@ -36,6 +37,7 @@ def present_settings(plan: Plan, ctx: StepContext, n_tokens: int, train: Train) 
         row = {"settings": settings, "value": None, "reason": str(failure)}
         ctx.emit(warning("The present settings came to no score: {problem}", problem=str(failure)))
     write_json(path, row)
+    ctx.emit(Metric("present_loss", 0, row["value"]))
     ctx.emit(Progress(1, 1, "runs", "present settings"))
     return row
 

@@ -21,6 +21,7 @@ from ..context import StepContext
 from ..events import Progress, TrialFinished, note
 from ..failures import UserError
 from ..run_directory import write_json
+from .importance import importances
 from .ledger import BOOKKEEPING, DRAWN, Ledger
 from .sampler import SeededTPE
 from .storage import opened_storage
@@ -164,7 +165,9 @@ def _tell_new(plan: StudyPlan, ctx: StepContext, ledger: Ledger, told: set[int])
     for n, placed in enumerate(ended):
         if placed.position not in told:
             told.add(placed.position)
-            ctx.emit(_event(placed, best_of(ended[: n + 1], plan.direction)))
+            last = n == len(ended) - 1
+            weights = importances(ledger.study) if last else {}
+            ctx.emit(_event(placed, best_of(ended[: n + 1], plan.direction), weights))
             ctx.emit(Progress(len(ended), expected_trials(plan, ended), "trials"))
     return ended
 
@@ -217,7 +220,7 @@ def _seconds(ended: list[Placed]) -> float:
     return float(sum(placed.trial.user_attrs.get(SECONDS, 0.0) for placed in ended))
 
 
-def _event(placed: Placed, best: Placed | None) -> TrialFinished:
+def _event(placed: Placed, best: Placed | None, weights: dict[str, float]) -> TrialFinished:
     trial = placed.trial
     curve = trial.user_attrs.get(CURVE) or [value for _, value in sorted(trial.intermediate_values.items())]
     return TrialFinished(
@@ -228,6 +231,7 @@ def _event(placed: Placed, best: Placed | None) -> TrialFinished:
         best_value=best.trial.value if best else None,
         reason=trial.user_attrs.get(REASON, ""),
         curve=tuple(curve),
+        importances=weights,
     )
 
 

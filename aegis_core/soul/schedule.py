@@ -11,6 +11,7 @@ from ..plan import SoulPlan
 
 HALFWAY_ALPHA = math.log(0.432 / 0.568)  # two_phase: gate 0.432 at half time
 SETTLED_DISTANCE = 0.01
+_EQUAL = 1e-9  # strides that differ by less, as a part, differ by rounding
 _STRAIGHT = 1e-8  # below this steepness the sigmoid equals a straight line to rounding
 
 
@@ -49,9 +50,11 @@ def curve(n_steps: int, soul: SoulPlan) -> list[float]:
 
 
 def critical_step(n_steps: int, soul: SoulPlan) -> int:
-    """The step into which alpha takes its largest stride."""
-    alphas = curve(n_steps, soul)
-    return max(range(1, n_steps), key=lambda i: abs(alphas[i] - alphas[i - 1]))
+    """The step into which alpha takes its largest stride; the middle one of equally large ones."""
+    strides = [abs(b - a) for a, b in pairwise(curve(n_steps, soul))]
+    top = max(strides)
+    largest = [i for i, stride in enumerate(strides, 1) if stride >= top * (1 - _EQUAL)]
+    return largest[(len(largest) - 1) // 2]
 
 
 def half_open_step(n_steps: int, soul: SoulPlan) -> int | None:

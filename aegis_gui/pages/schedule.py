@@ -1,8 +1,15 @@
 """Step 4 on screen: the way of alpha, drawn as it is being chosen, and the search for a better one."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from PySide6.QtWidgets import QWidget
 
+from aegis_core import plan as plans
 from aegis_core.events import Event, TrialFinished
+from aegis_core.failures import UserError
+from aegis_core.plan import Plan
+from aegis_core.search.applying import changes_of
 from aegis_core.soul import schedule
 
 from .. import text
@@ -12,8 +19,8 @@ from ..panels import Section, label
 from ..plots import AlphaPlot
 from ..run_view import RunView
 from ..state import AppState
+from ..study_panel import StudyPanel
 from ..theme import Theme
-from ..trials import TrialsTable
 from .step_page import StepPage
 
 CURVE = (
@@ -24,7 +31,16 @@ CURVE = (
     "soul.alpha_start",
     "soul.alpha_target",
 )
-SEARCH = ("schedule.enabled", "schedule.n_trials", "schedule.smoothness_weight", "schedule.apply", "schedule.seed")
+SEARCH = (
+    "schedule.enabled",
+    "schedule.n_trials",
+    "schedule.smoothness_weight",
+    "schedule.apply",
+    "schedule.try_best",
+    "schedule.tokens_per_trial",
+    "schedule.storage",
+    "schedule.seed",
+)
 
 
 class SchedulePage(StepPage):
@@ -44,38 +60,41 @@ class SchedulePage(StepPage):
         way.body.addWidget(self.landmarks)
         way.body.addWidget(Form(state, CURVE))
         search = Section(mark("Search"))
-        self.best = label(wraps=True)
-        self.table = TrialsTable(mark("Score"), lower_is_better=False)
         search.body.addWidget(Form(state, SEARCH))
-        search.body.addWidget(self.best)
-        search.body.addWidget(self.table)
-        self.body.addWidget(way)
-        self.body.addWidget(search)
+        trials = Section(mark("Trials"))
+        self.study = StudyPanel(self.step, mark("Score"), False, self.theme)
+        self.study.chosen.connect(self._choose)
+        trials.body.addWidget(self.study)
+        for section in (way, search, trials):
+            self.body.addWidget(section)
+        state.flow_changed.connect(self._draw_trials)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
         if isinstance(event, TrialFinished):
-            self._draw_trials(self.state.view)
+            self._draw_trials()
 
     def show_run(self, view: RunView) -> None:
         super().show_run(view)
         self._draw_curve()
-        self._draw_trials(view)
+        self._draw_trials()
 
     def plan_changed(self) -> None:
         super().plan_changed()
         self._draw_curve()
+        self._draw_trials()
 
     def set_theme(self, theme: Theme) -> None:
         super().set_theme(theme)
         self.plot.set_theme(theme)
+        self.study.set_theme(theme)
 
     def retranslate(self) -> None:
         super().retranslate()
         self.plot.retranslate()
-        self.table.retranslate()
+        self.study.retranslate()
         self._draw_curve()
-        self._draw_trials(self.state.view)
+        self._draw_trials()
 
     def _draw_curve(self) -> None:
         n_steps, soul = self.state.plan.train.steps, self.state.plan.soul
@@ -95,12 +114,25 @@ class SchedulePage(StepPage):
         said.append(filled("In the end it is open to {gate}.", gate=openness))
         self.landmarks.setText(" ".join(said))
 
-    def _draw_trials(self, view: RunView) -> None:
-        trials = view.step(self.step).trials.values()
-        self.table.setVisible(bool(trials))
-        self.table.show_trials(trials)
-        best = self.table.trials.best()
-        self.best.setVisible(best is not None)
-        if best:
-            sentence = tr("Best so far: trial {number} with a score of {score}.")
-            self.best.setText(sentence.format(number=best.number + 1, score=text.number(best.value)))
+    def _choose(self, changes: Mapping[str, Any]) -> None:
+        self.state.change(changes)
+
+    def _draw_trials(self) -> None:
+        plan = self.state.plan
+        self.study.show_study(
+            list(self.state.view.step(self.step).trials.values()),
+            plan,
+            busy=self.state.busy,
+            n_planned=plan.schedule.n_trials,
+            span=plan.train.steps,
+            critical=lambda trial: _critical(plan, trial),
+        )
+
+
+def _critical(plan: Plan, trial: TrialFinished) -> float | None:
+    """The critical step of the schedule that a trial stands for, counted from 1."""
+    try:
+        tried = plans.changed(plan, changes_of("schedule", trial.params))
+    except UserError:  # a study from before the settings were what they are now
+        return None
+    return schedule.critical_step(tried.train.steps, tried.soul) + 1.0

@@ -1,29 +1,44 @@
 """Step 3 on screen: the search space, and every trial as it ends."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from PySide6.QtWidgets import QWidget
 
-from aegis_core.events import Event, TrialFinished
+from aegis_core.events import Event, Metric, TrialFinished
 
-from .. import text
 from ..form import Form
-from ..i18n import mark, tr
-from ..panels import Section, label
+from ..i18n import mark
+from ..panels import Section
 from ..run_view import RunView
 from ..state import AppState
-from ..trials import TrialsTable
+from ..study_panel import StudyPanel
+from ..theme import Theme
 from .step_page import StepPage
 
 SETTINGS = (
     "search.enabled",
     "search.n_trials",
+    "search.minutes",
     "search.tokens_per_trial",
     "search.apply",
+    "search.compare",
+    "search.repeats",
     "search.learning_rate_low",
     "search.learning_rate_high",
+    "search.learning_rate_log",
     "search.batch_sizes",
     "search.warmup_steps_low",
     "search.warmup_steps_high",
+    "search.alpha_warmup_low",
     "search.alpha_warmup_high",
+    "search.ranks",
+    "search.dropout_low",
+    "search.dropout_high",
+    "search.rotation_low",
+    "search.rotation_high",
+    "search.pruner",
+    "search.storage",
     "search.seed",
 )
 
@@ -40,33 +55,45 @@ class SearchPage(StepPage):
         settings = Section(mark("Search"))
         settings.body.addWidget(Form(state, SETTINGS))
         self.trials = Section(mark("Trials"))
-        self.best = label(wraps=True)
-        self.table = TrialsTable(mark("Held-out loss"), lower_is_better=True)
-        self.trials.body.addWidget(self.best)
-        self.trials.body.addWidget(self.table)
+        self.study = StudyPanel(self.step, mark("Held-out loss"), True, self.theme)
+        self.study.chosen.connect(self._choose)
+        self.trials.body.addWidget(self.study)
         self.body.addWidget(settings)
         self.body.addWidget(self.trials)
+        state.flow_changed.connect(self._draw)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
-        if isinstance(event, TrialFinished):
-            self._draw(self.state.view)
+        if isinstance(event, TrialFinished) or (isinstance(event, Metric) and event.name == "present_loss"):
+            self._draw()
 
     def show_run(self, view: RunView) -> None:
         super().show_run(view)
-        self._draw(view)
+        self._draw()
+
+    def plan_changed(self) -> None:
+        super().plan_changed()
+        self._draw()
+
+    def set_theme(self, theme: Theme) -> None:
+        super().set_theme(theme)
+        self.study.set_theme(theme)
 
     def retranslate(self) -> None:
         super().retranslate()
-        self.table.retranslate()
-        self._draw(self.state.view)
+        self.study.retranslate()
+        self._draw()
 
-    def _draw(self, view: RunView) -> None:
-        trials = view.step(self.step).trials.values()
-        self.trials.setVisible(bool(trials))
-        self.table.show_trials(trials)
-        best = self.table.trials.best()
-        self.best.setVisible(best is not None)
-        if best:
-            sentence = tr("Best so far: trial {number} with a held-out loss of {loss}.")
-            self.best.setText(sentence.format(number=best.number + 1, loss=text.number(best.value)))
+    def _choose(self, changes: Mapping[str, Any]) -> None:
+        self.state.change(changes)
+
+    def _draw(self) -> None:
+        step = self.state.view.step(self.step)
+        present = step.series.get("present_loss")
+        self.study.show_study(
+            list(step.trials.values()),
+            self.state.plan,
+            busy=self.state.busy,
+            n_planned=self.state.plan.search.n_trials,
+            present=present.values[-1] if present and present.values else None,
+        )

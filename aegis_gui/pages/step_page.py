@@ -33,6 +33,8 @@ UNITS = {
     "bytes": mark("{done} of {total}"),
     "tokens": mark("{done} of {total} tokens"),
     "tensors": mark("{done} of {total} tensors"),
+    "runs": mark("{done} of {total} runs"),
+    "schedules": mark("{done} of {total} schedules"),
     "answers": mark("{done} of {total} answers"),
     "checks": mark("{done} of {total} checks"),
     "files": mark("{done} of {total} files"),
