@@ -18,6 +18,8 @@ from aegis_core.failures import UsageError, UserError
 from aegis_core.freshness import BY_ID, State, states, why_stale
 from aegis_core.pipeline import run_steps
 from aegis_core.plan import Plan
+from aegis_core.report.background import studies
+from aegis_core.report.phrases import translator
 from aegis_core.run_directory import RunDirectory, read_json, write_json
 from aegis_core.search.applying import allowed, apply_trial, trial_changes
 from aegis_core.search.short_run import ShortRuns
@@ -271,3 +273,30 @@ def test_schedules_to_be_tried_need_the_prepared_data(prepared_context: StepCont
     run.write_plan(schedule_plan(schedule__enabled=True, schedule__try_best=0))
     assert states(run, run.plan())["schedule"] is State.READY
     assert json.dumps(read_json(run.plan_path))
+
+
+# the run log
+
+
+def study_row(**best: Any) -> dict[str, Any]:
+    row = {"changes": {}, "number": 2, "params": {}, "value": 3.2, "tokens": 1024} | best
+    study = {"sampler": "TPE", "seed": 0, "space": {"batch_sizes": [1, 2]}, "shared_in": "", "states": {"COMPLETE": 3},
+             "best": row, "trials": []}  # fmt: skip
+    return {"studies": {"search": study, "schedule": None}, "plan": {}}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_run_log_says_what_the_search_is_worth(language: str) -> None:
+    t = translator(language)
+
+    def told(**best: Any) -> str:
+        return str(studies(study_row(**best), t).blocks)
+
+    better = told(present={"value": 3.5, "reason": ""}, better_by=0.3)
+    assert "+0.3000" in better and "3.5" in better and "1,024" in better and "batch_sizes = 1, 2" in better
+    kept = told(present={"value": 3.1, "reason": ""}, better_by=-0.1)
+    assert "-0.1000" in kept and ("kept" if language == "en" else "そのまま") in kept
+    failed = told(present={"value": None, "reason": "no memory"}, better_by=None)
+    assert "no memory" in failed
+    repeats = told(repeats=[{"seed": 43, "trial": 2, "best": 3.21, "present": None}])
+    assert "43" in repeats and "3.21" in repeats and "–" in repeats

@@ -28,11 +28,16 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
         states = ", ".join(f"{t(state)} {n}" for state, n in study["states"].items())
         blocks.append(Text(t("{title}: {sampler}, seed {seed}; {states}.", title=title, sampler=study["sampler"],
                              seed=study["seed"], states=states)))  # fmt: skip
+        blocks.append(Text(t("Searched: {space}", space=settings(study["space"]))))
+        if study["shared_in"]:
+            blocks.append(Text(t("The trials are shared in {place}.", place=study["shared_in"])))
         blocks.append(Picture(step, t("Values of the trials and the best so far")))
         if best := study["best"]:
             planned = flat(row["plan"])
             changes = [(name, plain(value), plain(planned.get(name))) for name, value in best["changes"].items()]
-            blocks.append(Text(t("Best value: {value}", value=number(best["value"]))))
+            blocks.append(Text(t("Best value: {value} in trial {number}.", value=number(best["value"]),
+                                 number=best.get("number", 0) + 1)))  # fmt: skip
+            blocks += _worth(best, t)
             blocks.append(Table((t("setting"), t("best"), t("in the plan")), tuple(changes)))
         trials = [
             (
@@ -47,6 +52,38 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
         header = (t("trial"), t("state"), t("value"), t("settings"), t("reason"))
         blocks.append(Table(header, tuple(trials), frozenset({0, 2}), t("All trials")))
     return Section(t("Studies"), tuple(blocks))
+
+
+def _worth(best: dict[str, Any], t: Translate) -> list[Block]:
+    """The best against the settings there were before, on the same tokens, and both again on other seeds; the
+    schedules that were trained with."""
+    blocks: list[Block] = []
+    present = best.get("present")
+    if present and present["value"] is None:
+        blocks.append(Text(t("The settings before the search came to no score: {problem}", problem=present["reason"])))
+    elif present:
+        shown = {
+            "before": number(present["value"]),
+            "gain": f"{best['better_by']:+.4f}",
+            "tokens": count(best["tokens"]),
+        }
+        sentence = (
+            "The settings before the search came to {before} on the same {tokens} tokens: the best gains {gain} nats."
+            if best["better_by"] > 0
+            else "The settings before the search came to {before} on the same {tokens} tokens: no trial is better "
+            "({gain} nats), so they were kept."
+        )
+        blocks.append(Text(t(sentence, **shown)))
+    if repeats := best.get("repeats"):
+        rows = [(str(row["seed"]), number(row["best"]), number(row["present"])) for row in repeats]
+        blocks.append(
+            Table((t("seed"), t("best"), t("before the search")), tuple(rows), frozenset({0, 1, 2}), t("Other seeds"))
+        )
+    if tried := best.get("tried"):
+        rows = [(str(row["number"] + 1), number(row["score"]), number(row["loss"])) for row in tried]
+        header = (t("trial"), t("score"), t("held-out loss"))
+        blocks.append(Table(header, tuple(rows), frozenset({0, 1, 2}), t("Schedules tried in training")))
+    return blocks
 
 
 def data(row: dict[str, Any], t: Translate) -> Section:

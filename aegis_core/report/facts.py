@@ -107,6 +107,17 @@ def schedule_points(plan: Plan) -> dict[str, Any]:
     }
 
 
+SPACE = {
+    "search": (
+        *("tokens_per_trial", "learning_rate_low", "learning_rate_high", "learning_rate_log", "batch_sizes"),
+        *("warmup_steps_low", "warmup_steps_high", "alpha_warmup_low", "alpha_warmup_high", "ranks"),
+        *("dropout_low", "dropout_high", "rotation_low", "rotation_high", "pruner", "minutes"),
+    ),
+    "schedule": ("smoothness_weight", "try_best", "tokens_per_trial"),
+}
+"""The settings of each search that say what was tried, and how."""
+
+
 def studies(evidence: Evidence, plan: Plan) -> dict[str, dict[str, Any] | None]:
     """Each study with its trials by state and its best; None where it was switched off or did not run."""
     return {step: _study(evidence, plan, step) for step in ("search", "schedule")}
@@ -119,7 +130,18 @@ def _study(evidence: Evidence, plan: Plan, step: str) -> dict[str, Any] | None:
     by_state = {state: sum(t["state"] == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
     best = optional_json(evidence, step, "best.json", dict)
     seed = plans.get(plan, f"{step}.seed")
-    return {"sampler": "TPE", "seed": seed, "states": by_state, "best": best, "trials": trials}
+    wanted = {name: plans.get(plan, f"{step}.{name}") for name in SPACE[step]}
+    space = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+    kept = plans.get(plan, f"{step}.storage")
+    return {
+        "sampler": "TPE",
+        "seed": seed,
+        "space": space,
+        "shared_in": kept,
+        "states": by_state,
+        "best": best,
+        "trials": trials,
+    }
 
 
 def recorded_files(evidence: Evidence) -> list[dict[str, Any]]:
