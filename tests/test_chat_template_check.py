@@ -1,17 +1,19 @@
 """A backend's prompts are compared with the tokenizer's, as Ollama renders or counts them, as llama.cpp reads them."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
-from chat_families import FAMILIES, prompts_of
+from chat_families import FAMILIES, prompts_of, template
 from fake_ollama import FakeOllama, full
 
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.chat import template_check
 from aegis_core.chat.backend import NEUTRAL, Sampling, refuse_overflow
+from aegis_core.chat.base_gguf import ensure_base_gguf
 from aegis_core.chat.embedded import EmbeddedBackend
 from aegis_core.chat.ollama import OllamaClient
 from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, ensure_model
@@ -21,7 +23,10 @@ from aegis_core.chat.template_derive import talk
 from aegis_core.chat.template_verify import probe_conversations
 from aegis_core.chat.thoughts import Thoughts
 from aegis_core.failures import UserError
-from aegis_core.plan import ChatPlan
+from aegis_core.gguf_export.llama import LlamaServer
+from aegis_core.models.identity import BaseModel, write_base
+from aegis_core.plan import ChatPlan, Plan
+from aegis_core.run_directory import RunDirectory
 
 SAMPLING = Sampling(0.7, 0.9, 40, 1.1, 50, 0)
 NAMES = sorted(FAMILIES)
@@ -230,18 +235,30 @@ def test_blanks_within_a_shown_template_are_a_difference(
         made_in(server, qwen, tmp_path)
 
 
+def base_gguf(folder: Path, run_folder: Path) -> Path:
+    """The model folder as GGUF."""
+    run = RunDirectory.create(run_folder, Plan())
+    write_base(run, BaseModel(str(folder), "", str(folder), "1" * 64, "mit", "Llama", 1, 64, 320, False))
+    return ensure_base_gguf(run, CancelToken(), lambda event: None)
+
+
 @pytest.fixture(scope="module")
 def pico_gguf(pico_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from aegis_core.chat.base_gguf import ensure_base_gguf
-    from aegis_core.models.identity import BaseModel, write_base
-    from aegis_core.plan import Plan
-    from aegis_core.run_directory import RunDirectory
-
-    run = RunDirectory.create(tmp_path_factory.mktemp("check") / "run", Plan())
-    write_base(run, BaseModel(str(pico_model), "", str(pico_model), "1" * 64, "mit", "Llama", 1, 64, 320, False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEGIS_CACHE", str(tmp_path_factory.mktemp("check cache")))
-        return ensure_base_gguf(run, CancelToken(), lambda event: None)
+        return base_gguf(pico_model, tmp_path_factory.mktemp("check") / "run")
+
+
+@pytest.mark.parametrize("source", ["{{ messages | no_filter_of_llama_cpp }}", "mistral-small-3.1-instruct"])
+def test_a_template_that_llama_cpp_cannot_read_does_not_keep_it_from_the_model(
+    pico_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(pico_model, folder)
+    (folder / "chat_template.jinja").write_text(template(source) if source in FAMILIES else source, encoding="utf-8")
+    monkeypatch.setenv("AEGIS_CACHE", str(tmp_path / "cache"))
+    with LlamaServer(base_gguf(folder, tmp_path / "run"), n_ctx=256) as llama:
+        assert llama.tokenize("waves")
 
 
 def test_llama_cpp_reads_the_text_of_every_probe_as_the_tokenizer_does(pico_model: Path, pico_gguf: Path) -> None:

@@ -116,6 +116,7 @@ class LlamaServer:
         p.n_ctx, p.n_parallel = self._n_ctx, 1
         p.n_gpu_layers = self._n_gpu_layers
         p.cpuparams.n_threads = p.cpuparams_batch.n_threads = self._n_threads
+        p.chat_template = "chatml"  # never used; the file's own may be one that llama.cpp cannot read, and refuses
         p.verbosity = SILENT
         p.warmup = p.ui = p.endpoint_slots = p.fit_params = False
         p.endpoint_metrics = True  # asked once, see _started
