@@ -312,6 +312,13 @@ class ChatPlan(Frozen):
     backend: Literal["auto", "ollama", "embedded"] = setting(
         "auto", "Ollama when it answers, otherwise the built-in llama.cpp."
     )
+    replace_model: str = setting(
+        "",
+        "Name of a model in Ollama that AEGIS did not make and may replace nevertheless.",
+        advanced=True,
+        cosmetic=True,
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._/:-]{0,84})?$",
+    )
     questions: Literal["en", "ja"] = setting("ja", "Language of the physics questions.")
     n_questions: int = setting(3, "How many physics questions to ask.", ge=1, le=20)
     system: str = setting("", "System prompt; empty leaves it to the model.", advanced=True)

@@ -91,6 +91,7 @@ LABELS = {
     "export.directory": mark("Folder of the GGUF files"),
     "chat.model_name": mark("Name in Ollama"),
     "chat.backend": mark("Answered by"),
+    "chat.replace_model": mark("May be replaced in Ollama"),
     "chat.questions": mark("Questions in"),
     "chat.n_questions": mark("Number of questions"),
     "chat.system": mark("System prompt"),

@@ -149,7 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "version":
                 self._whole(200, "<html>" if fault == "malformed" else json.dumps({"version": ollama.version}))
             case "tags":
-                rows = [{"name": name, "model": name, "digest": m.digest} for name, m in ollama.models.items()]
+                rows = [
+                    {"name": name, "model": name, "digest": m.digest, "size": 2048} for name, m in ollama.models.items()
+                ]
                 self._whole(200, json.dumps({"models": rows}))
             case "ps":
                 rows = [

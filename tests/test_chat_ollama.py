@@ -13,8 +13,11 @@ from fake_ollama import FakeOllama
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.chat import ollama_model
 from aegis_core.chat.backend import Sampling
-from aegis_core.chat.ollama import OllamaClient, address, blob_digest, is_new_enough, probe
-from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, adds_bos, ensure_model
+from aegis_core.chat.ollama import OllamaClient, blob_digest
+from aegis_core.chat.ollama_address import address
+from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, ensure_model
+from aegis_core.chat.ollama_recipe import adds_bos
+from aegis_core.chat.ollama_state import is_new_enough, look
 from aegis_core.chat.prompt import ChatPrompts
 from aegis_core.failures import UserError
 from aegis_core.plan import ChatPlan
@@ -83,13 +86,13 @@ def test_ollama_host_is_read_as_ollama_reads_it(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_version_is_probed_past_a_proxy(server: FakeOllama) -> None:
-    assert probe() == server.version
+    assert look().version == server.version
 
 
 @pytest.mark.parametrize("fault", ["500", "malformed", "slow"])
 def test_what_does_not_answer_like_ollama_is_nobody(server: FakeOllama, fault: str) -> None:
     server.faults["version"] = fault
-    assert probe() is None
+    assert not look().usable
 
 
 def test_versions_without_file_uploads_are_too_old() -> None:

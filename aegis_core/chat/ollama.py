@@ -1,38 +1,40 @@
-"""A client of Ollama's HTTP API: who answers, blobs, create, chat, what is loaded. Every refusal becomes a UserError.
-
-Answers that come line by line are read in a thread of their own, so that a stop is heard while the server is silent.
-"""
+"""A client of Ollama's HTTP API: blobs, create, chat, what is there, what is loaded. Every refusal is a UserError."""
 
 import hashlib
-import ipaddress
 import json
-import os
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx
 
 from ..cancel import CancelToken
 from ..failures import UserError
+from .ollama_address import address, is_loopback
+from .ollama_line import Line, heard
 
-DEFAULT_PORT = 11434
-PROBE_SECONDS = 1.5
 CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 600.0
-POLL_SECONDS = 0.1
+STALL_SECONDS = 120.0
 BLOCK_BYTES = 1 << 20
-OLDEST_VERSION = (0, 5, 5)
-"""The first version whose create takes uploaded files by digest."""
+TELLING_PARTS = 200
+"""Progress on a file is told this many times at most: every step of it becomes a line of the journal."""
 
 Row = dict[str, Any]
 Progressed = Callable[[str, int, int], None]
 """(what is being done, bytes done, bytes in all)"""
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model that the server has on its disk; `size_bytes` counts layers that other models share as well."""
+
+    name: str
+    digest: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -45,42 +47,12 @@ class LoadedModel:
     vram_bytes: int
 
 
-def address() -> str:
-    """Where Ollama should be: OLLAMA_HOST as Ollama reads it, or the default."""
-    text = os.environ.get("OLLAMA_HOST", "").strip().strip("\"'").rstrip("/")
-    parts = urlsplit(text if "://" in text else f"//{text}")
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, DEFAULT_PORT)
-    host = parts.hostname or "127.0.0.1"
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # a server's listening address is no destination
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme or 'http'}://{host}:{port}{parts.path}"
-
-
-def probe() -> str | None:
-    """The version of the Ollama that answers, or None: nobody there, too slow, or another program."""
-    base = address()
-    try:
-        answer = httpx.get(f"{base}/api/version", timeout=PROBE_SECONDS, trust_env=not _is_loopback(base))
-        version = answer.json()["version"]
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
-        return None
-    return version if isinstance(version, str) else None
-
-
-def is_new_enough(version: str) -> bool:
-    numbers = version.split("-")[0].split("+")[0].split(".")
-    if not all(part.isdecimal() for part in numbers):
-        return True  # a build of one's own
-    return tuple(int(part) for part in numbers) >= OLDEST_VERSION or set(numbers) == {"0"}
-
-
 class OllamaClient:
     """A connection to the Ollama at `address()`, for use in a `with` block or until close()."""
 
     def __init__(self, base: str | None = None) -> None:
         self.base = base or address()
-        timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
-        self._http = httpx.Client(base_url=self.base, timeout=timeout, trust_env=not _is_loopback(self.base))
+        self._http = self._connection(httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS))
 
     def __enter__(self) -> Self:
         return self
@@ -93,13 +65,35 @@ class OllamaClient:
     def close(self) -> None:
         self._http.close()
 
+    def has_blob(self, digest: str) -> bool:
+        """Whether the server holds a file of this digest ("sha256:…")."""
+        return self._send("HEAD", f"/api/blobs/{digest}", accept=(200, 404)).status_code == 200
+
     def upload(self, path: Path, digest: str, cancel: CancelToken, on_progress: Progressed) -> None:
-        """Put a file of this digest ("sha256:…") on the server, unless it is there already."""
-        if self._send("HEAD", f"/api/blobs/{digest}", accept=(200, 404)).status_code == 200:
+        """Put a file of this digest on the server, unless it is there already; the server verifies the digest.
+
+        Cancelled at once if the user stops it, also while the server takes no data.
+        """
+        if self.has_blob(digest):
             return
         size = path.stat().st_size
-        blocks = _blocks(path, cancel, lambda done: on_progress("upload", done, size))
-        self._send("POST", f"/api/blobs/{digest}", content=blocks, headers={"Content-Length": str(size)})
+
+        def talk(line: Line) -> None:
+            def content() -> Iterator[bytes]:
+                for done, block in _blocks(path):
+                    cancel.wait_while_paused()
+                    if line.hung_up.is_set():
+                        return
+                    yield block
+                    line.say(done)
+
+            # An early end of the content is no file of that length: the request breaks instead of looking complete.
+            self._posted(line, f"/api/blobs/{digest}", content=content(), headers={"Content-Length": str(size)})
+
+        tell = _sparing("upload", size, on_progress)
+        for done in self._heard(talk, lambda: cancel.cancelled):
+            tell(done)
+        cancel.check()
 
     def create(self, request: Row, cancel: CancelToken, on_status: Callable[[Row], None]) -> None:
         """Make a model; `on_status` hears every line (status, completed, total). UserError on any error line."""
@@ -120,20 +114,24 @@ class OllamaClient:
         answer = self._send("POST", "/api/show", json={"model": model}, accept=(200, 404))
         return None if answer.status_code == 404 else self._json(answer)
 
+    def models(self) -> list[InstalledModel]:
+        """The models on the server's disk."""
+        rows = self._rows("/api/tags")
+        return [InstalledModel(row["name"], row["digest"], _whole(row.get("size"))) for row in rows]
+
     def model_digest(self, model: str) -> str:
         """The digest of the model of that name, empty if there is none."""
-        rows = self._json(self._send("GET", "/api/tags")).get("models") or []
-        return next((str(row["digest"]) for row in rows if _full_name(row["name"]) == _full_name(model)), "")
+        return next((found.digest for found in self.models() if full_name(found.name) == full_name(model)), "")
 
     def loaded(self) -> list[LoadedModel]:
         """The models in the server's memory now."""
-        rows = self._json(self._send("GET", "/api/ps")).get("models") or []
-        return [LoadedModel(r["name"], r["digest"], int(r.get("size", 0)), int(r.get("size_vram", 0))) for r in rows]
+        rows = self._rows("/api/ps")
+        return [LoadedModel(r["name"], r["digest"], _whole(r.get("size")), _whole(r.get("size_vram"))) for r in rows]
 
     def is_loaded(self, model: str, digest: str) -> LoadedModel | None:
         """The loaded model of this very name and digest."""
-        name = _full_name(model)
-        return next((m for m in self.loaded() if _full_name(m.name) == name and m.digest == digest), None)
+        name = full_name(model)
+        return next((m for m in self.loaded() if full_name(m.name) == name and m.digest == digest), None)
 
     def unload(self, model: str) -> None:
         """Take a model out of the server's memory; nothing happens if it does not know the model."""
@@ -142,6 +140,9 @@ class OllamaClient:
     def delete(self, model: str) -> None:
         """Remove a model from the server; nothing happens if it is not there."""
         self._send("DELETE", "/api/delete", json={"model": model}, accept=(200, 404))
+
+    def _connection(self, timeout: httpx.Timeout) -> httpx.Client:
+        return httpx.Client(base_url=self.base, timeout=timeout, trust_env=not is_loopback(self.base))
 
     def _send(self, method: str, path: str, accept: tuple[int, ...] = (200, 201), **content: Any) -> httpx.Response:
         try:
@@ -161,47 +162,35 @@ class OllamaClient:
             raise self._broken("its answer is no JSON object")
         return row
 
+    def _rows(self, path: str) -> list[Row]:
+        """The rows of a list of models, each with its name and digest."""
+        rows = self._json(self._send("GET", path)).get("models") or []
+        if not isinstance(rows, list) or not all(_names_a_model(row) for row in rows):
+            raise self._broken("its list of models is none")
+        return rows
+
+    def _heard(self, talk: Callable[[Line], None], cancelled: Callable[[], bool]) -> Iterator[Any]:
+        try:
+            yield from heard(talk, cancelled)
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise self._broken(_reason(error)) from error
+
     def _lines(self, path: str, request: Row, cancelled: Callable[[], bool]) -> Iterator[Row]:
         """Lines of JSON as they arrive; a line with an error, a status of 400 or more, a broken line: UserError."""
-        arrived: queue.SimpleQueue[Row | BaseException | None] = queue.SimpleQueue()
-        abandoned = threading.Event()
-        reader = threading.Thread(target=self._read, args=(path, request, arrived, abandoned), daemon=True)
-        reader.start()
-        try:
-            while not cancelled():
-                try:
-                    row = arrived.get(timeout=POLL_SECONDS)
-                except queue.Empty:
-                    continue
-                if row is None:
-                    return
-                if isinstance(row, BaseException):
-                    raise row
-                yield row
-        finally:
-            abandoned.set()
+        return self._heard(lambda line: self._posted(line, path, json=request), cancelled)
 
-    def _read(
-        self,
-        path: str,
-        request: Row,
-        arrived: "queue.SimpleQueue[Row | BaseException | None]",
-        abandoned: threading.Event,
-    ) -> None:
-        try:
-            with self._http.stream("POST", path, json=request) as answer:
-                if answer.status_code >= 400:
-                    raise self._refused(answer.status_code, answer.read().decode("utf-8", "replace"))
-                for line in answer.iter_lines():
-                    if abandoned.is_set():
-                        return
-                    if line.strip():
-                        arrived.put(self._parsed(line))
-            arrived.put(None)
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            arrived.put(self._broken(_reason(error)))
-        except UserError as error:
-            arrived.put(error)
+    def _posted(self, line: Line, path: str, **content: Any) -> None:
+        """Send a request over a connection of its own and say every line of the answer."""
+        timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, write=STALL_SECONDS)
+        with (
+            self._connection(timeout) as http,
+            http.stream("POST", path, extensions={"trace": line.trace}, **content) as answer,
+        ):
+            if answer.status_code >= 400:
+                raise self._refused(answer.status_code, answer.read().decode("utf-8", "replace"))
+            for text in answer.iter_lines():
+                if text.strip():
+                    line.say(self._parsed(text))
 
     def _parsed(self, line: str) -> Row:
         try:
@@ -215,6 +204,12 @@ class OllamaClient:
         return row
 
     def _refused(self, status: int, body: str) -> UserError:
+        if body.lstrip().startswith("<"):
+            return UserError(
+                "A web page came in place of Ollama's answer (status {status}).",
+                "See whether a proxy stands between AEGIS and Ollama, or another program has its address.",
+                status=status,
+            )
         try:
             problem = str(json.loads(body)["error"])
         except (ValueError, KeyError, TypeError):
@@ -236,35 +231,49 @@ class OllamaClient:
 
 def blob_digest(path: Path, cancel: CancelToken, on_progress: Progressed) -> str:
     """The name of a file among Ollama's blobs, "sha256:…"."""
-    size, sha256 = path.stat().st_size, hashlib.sha256()
-    for block in _blocks(path, cancel, lambda done: on_progress("hash", done, size)):
+    sha256 = hashlib.sha256()
+    tell = _sparing("hash", path.stat().st_size, on_progress)
+    for done, block in _blocks(path):
+        cancel.check()
         sha256.update(block)
+        tell(done)
     return f"sha256:{sha256.hexdigest()}"
 
 
-def _blocks(path: Path, cancel: CancelToken, on_done: Callable[[int], None]) -> Iterator[bytes]:
-    done = 0
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            cancel.check()
-            yield block
-            done += len(block)
-            on_done(done)
-
-
-def _full_name(model: str) -> str:
+def full_name(model: str) -> str:
     """With its tag, as the server lists it; names differ in case only by mistake."""
     last = model.rsplit("/", 1)[-1]
     return (model if ":" in last else f"{model}:latest").lower()
 
 
-def _is_loopback(base: str) -> bool:
-    """A proxy meant for the internet must not see what goes to this machine."""
-    host = urlsplit(base).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(bytes up to the end of this block, block)"""
+    done = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            done += len(block)
+            yield done, block
+
+
+def _sparing(what: str, size: int, on_progress: Progressed) -> Callable[[int], None]:
+    """Passes on the first, the last, and every so many bytes."""
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if done == size or told == 0 or done - told >= size / TELLING_PARTS:
+            told = done
+            on_progress(what, done, size)
+
+    return tell
+
+
+def _names_a_model(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("name"), str) and isinstance(row.get("digest"), str)
+
+
+def _whole(number: Any) -> int:
+    return number if isinstance(number, int) else 0
 
 
 def _reason(error: Exception) -> str:

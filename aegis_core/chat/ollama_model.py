@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cancel import CancelToken
+from ..events import Event
 from ..failures import UserError
-from ..gguf_export.gguf_file import GgufFile
 from ..plan import ChatPlan
-from ..resources import cache_folder
-from ..run_directory import read_json, write_json
 from .backend import Answer, Sampling, refuse_overflow
-from .ollama import OllamaClient, Progressed, Row, blob_digest
+from .ollama import OllamaClient, Progressed, Row, blob_digest, full_name
+from .ollama_made import known, remember
+from .ollama_recipe import Recipe
+from .ollama_room import require_disk_space
 from .prompt import ChatPrompts
 from .template import Message
 from .template_check import PromptCheck, check_server
@@ -23,11 +24,12 @@ from .thoughts import Thoughts
 
 @dataclass(frozen=True)
 class MadeModel:
-    """What Ollama made: `file_digest` of the uploaded GGUF, `digest` of the resulting model."""
+    """What Ollama made: `file_digest` of the uploaded GGUF, `digest` of the resulting model, its own `system` text."""
 
     name: str
     file_digest: str
     digest: str
+    system: str = ""
 
 
 class OllamaBackend:
@@ -46,6 +48,7 @@ class OllamaBackend:
         on_token: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Answer:
+        messages = self._with_system(messages)
         sent = self._prompts.for_server(messages)
         n_expected = len(self._prompts.token_ids(messages))
         refuse_overflow(n_expected, self._n_ctx)
@@ -76,10 +79,16 @@ class OllamaBackend:
 
     def check_prompts(self, cancel: CancelToken) -> PromptCheck:
         """Ollama's own renderings against the tokenizer's, or the tokens it counts where it is too old to tell."""
-        return check_server(self.client, self.model, self._prompts, self._n_ctx, cancel)
+        return check_server(self.client, self.model, self._prompts, self._n_ctx, cancel, self.made.system)
 
     def close(self) -> None:
         self.client.close()
+
+    def _with_system(self, messages: list[Message]) -> list[Message]:
+        """As Ollama does it where the conversation has no system text and the model does; so it is counted, too."""
+        if not self.made.system or (messages and messages[0]["role"] == "system"):
+            return messages
+        return [{"role": "system", "content": self.made.system}, *messages]
 
     def _request(self, messages: list[Message], sampling: Sampling) -> Row:
         """A conversation too long is refused, neither cut off in front (truncate) nor while it is answered (shift)."""
@@ -97,66 +106,58 @@ def ensure_model(
     license: str,
     cancel: CancelToken,
     on_progress: Progressed,
+    emit: Callable[[Event], None] = lambda event: None,
 ) -> MadeModel:
     """The model in Ollama, made now unless AEGIS made it from this very file before.
 
-    UserError if somebody else's model has the name, if Ollama refuses, or if it swapped the template for another.
+    UserError if somebody else's model has the name and the plan does not allow to replace it, if the disk is too small,
+    if Ollama refuses, or if it swapped the template for another.
     """
-    template = prompts.format.go_template(server_adds_bos=adds_bos(gguf))
-    request = {
-        "model": name,
-        "template": template,
-        "parameters": {
-            "stop": list(prompts.stops),
-            "temperature": plan.temperature,
-            "top_p": plan.top_p,
-            "top_k": plan.top_k,
-            "num_ctx": plan.num_ctx,
-            "repeat_penalty": plan.repeat_penalty,
-        },
-        "license": license,
-    }
+    recipe = Recipe.of(gguf, prompts, plan, license)
     file_digest = blob_digest(gguf, cancel, on_progress)
-    request |= {"files": {gguf.name if gguf.name.isascii() else "model.gguf": file_digest}}
+    request = recipe.request(name, {gguf.name if gguf.name.isascii() else "model.gguf": file_digest})
     existing = client.model_digest(name)
-    known = _known(client.base, name)
-    ours = known.get("digest") == existing
-    if existing and ours and known.get("request") == request:
-        return MadeModel(name, file_digest, existing)
-    if existing and not ours and not _left_half_made(client, name, known):
+    noted = known(client.base, name)
+    ours = noted.get("digest") == existing
+    if existing and ours and noted.get("request") == request:
+        return MadeModel(name, file_digest, existing, recipe.system)
+    if existing and not ours and not may_replace(plan, name) and not _left_half_made(client, name, noted):
         raise UserError(
             "Ollama already has a model {name} that AEGIS did not make.",
-            "Choose another chat.model_name, or remove that model with: ollama rm {name}",
+            "Allow AEGIS to replace it (chat.replace_model={name}), or choose another chat.model_name.",
+            changes={"chat.replace_model": name},
             name=name,
         )
-    client.upload(gguf, file_digest, cancel, on_progress)
+    if not client.has_blob(file_digest):
+        require_disk_space(gguf.stat().st_size, client.base, emit)
+        client.upload(gguf, file_digest, cancel, on_progress)
     # Before it happens: a model that a kill leaves without its entry would pass for somebody else's.
-    _remember(client.base, name, {**known, "intended": file_digest})
+    remember(client.base, name, {**noted, "intended": file_digest})
     client.create(
         request,
         cancel,
         lambda row: on_progress(str(row.get("status", "")), int(row.get("completed") or 0), int(row.get("total") or 0)),
     )
     try:
-        _check_template(client, name, template, prompts, plan, cancel, on_progress)
+        _check_template(client, name, recipe, prompts, plan, cancel, on_progress)
     except UserError:
         with contextlib.suppress(UserError):  # the reason why is the one to tell; what stays is known as intended
             client.delete(name)
         raise
-    made = MadeModel(name, file_digest, client.model_digest(name))
-    _remember(client.base, name, {"digest": made.digest, "request": request})
+    made = MadeModel(name, file_digest, client.model_digest(name), recipe.system)
+    remember(client.base, name, {"digest": made.digest, "request": request})
     return made
 
 
-def adds_bos(gguf: Path) -> bool:
-    """Whether the file tells llama.cpp to put the leading token in front by itself."""
-    return bool(GgufFile(gguf).value("tokenizer.ggml.add_bos_token"))
+def may_replace(plan: ChatPlan, name: str) -> bool:
+    """Whether the user agreed that a model of this name, which AEGIS did not make, is replaced."""
+    return bool(plan.replace_model) and full_name(plan.replace_model) == full_name(name)
 
 
 def _check_template(
     client: OllamaClient,
     name: str,
-    sent: str,
+    recipe: Recipe,
     prompts: ChatPrompts,
     plan: ChatPlan,
     cancel: CancelToken,
@@ -170,44 +171,18 @@ def _check_template(
     shown = str((client.show(name) or {}).get("template", "")).strip()
     if shown == prompts.template.strip():
         on_progress("uses the template of the model file instead of the one sent; comparing its prompts", 0, 0)
-        check_server(client, name, prompts, plan.num_ctx, cancel)
-    elif shown != sent.strip():
+        check_server(client, name, prompts, plan.num_ctx, cancel, recipe.system)
+    elif shown != recipe.template.strip():
         raise UserError(
             "Ollama replaced the chat template of {name}: {shown} instead of {sent}.",
             "Set chat.backend to embedded, or update Ollama.",
             name=name,
             shown=json.dumps(shown[:400], ensure_ascii=False),
-            sent=json.dumps(sent[:400], ensure_ascii=False),
+            sent=json.dumps(recipe.template[:400], ensure_ascii=False),
         )
 
 
-def _memory() -> Path:
-    return cache_folder() / "ollama-models.json"
-
-
-def _left_half_made(client: OllamaClient, name: str, known: Row) -> bool:
+def _left_half_made(client: OllamaClient, name: str, noted: Row) -> bool:
     """Whether the model was made from the file that an attempt of ours, cut off since, was about to make it from."""
-    intended = str(known.get("intended", "")).removeprefix("sha256:")
+    intended = str(noted.get("intended", "")).removeprefix("sha256:")
     return bool(intended) and intended in str((client.show(name) or {}).get("modelfile", ""))
-
-
-def _known(base: str, name: str) -> Row:
-    """What AEGIS itself made on this server under this name: that may be replaced, any other model may not."""
-    known = _all_known().get(base, {})
-    made = known.get(name, {}) if isinstance(known, dict) else {}
-    return made if isinstance(made, dict) else {}
-
-
-def _remember(base: str, name: str, made: Row) -> None:
-    memory = _all_known()
-    known = memory.get(base)
-    write_json(_memory(), memory | {base: (known if isinstance(known, dict) else {}) | {name: made}})
-
-
-def _all_known() -> Row:
-    """Empty where the file is missing or damaged: then every model counts as somebody else's."""
-    try:
-        memory = read_json(_memory())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return memory if isinstance(memory, dict) else {}

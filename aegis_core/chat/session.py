@@ -5,15 +5,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..cancel import CancelToken
-from ..events import Event, Progress, note, warning
+from ..events import Event, Progress, note
 from ..failures import UserError
 from ..models.identity import read_base
 from ..plan import Plan
 from ..run_directory import RunDirectory, read_json
 from .backend import Backend
 from .base_gguf import ensure_base_gguf
-from .ollama import OllamaClient, is_new_enough, probe
+from .ollama import OllamaClient
 from .ollama_model import OllamaBackend, ensure_model
+from .ollama_recipe import Recipe, write_modelfile
+from .ollama_state import look
 from .prompt import ChatPrompts
 
 MIB = 1 << 20
@@ -36,6 +38,8 @@ def open_backend(
     cancel = cancel or CancelToken()
     gguf = exported_gguf(run) if model == "aegis" else ensure_base_gguf(run, cancel, emit)
     prompts = ChatPrompts(model_folder(run) if model == "aegis" else read_base(run).path)
+    if model == "aegis":
+        _leave_modelfile(run, plan, gguf, prompts, emit)
     if plan.chat.backend != "embedded" and _ollama_answers(plan, emit):
         return _in_ollama(run, plan, model, gguf, prompts, emit, cancel)
     from .embedded import EmbeddedBackend  # loads the native library
@@ -70,19 +74,30 @@ def model_folder(run: RunDirectory) -> Path:
 
 
 def _ollama_answers(plan: Plan, emit: Callable[[Event], None]) -> bool:
-    version = probe()
-    if version and is_new_enough(version):
-        emit(note("Ollama {version} answers.", version=version))
+    state = look()
+    emit(state.sentence())
+    if state.problem is None:
         return True
     if plan.chat.backend == "ollama":
         raise UserError(
-            "No usable Ollama answers ({found}).",
-            "Start or update Ollama, or set chat.backend to auto or embedded.",
-            found=f"version {version} is too old" if version else "nothing at its address",
+            state.problem.reason_template,
+            state.problem.advice_template,
+            changes={"chat.backend": "auto"},
+            **state.problem.values,
         )
-    if version:
-        emit(warning("Ollama {version} is too old; the built-in llama.cpp is used.", version=version))
     return False
+
+
+def _leave_modelfile(
+    run: RunDirectory, plan: Plan, gguf: Path, prompts: ChatPrompts, emit: Callable[[Event], None]
+) -> None:
+    """For use by hand, whichever backend answers here; a model that Ollama cannot be given has none."""
+    try:
+        recipe = Recipe.of(gguf, prompts, plan.chat, read_base(run).license)
+    except UserError as error:
+        emit(note("There is no Modelfile for this model: {problem}", problem=error.reason))
+        return
+    write_modelfile(run, gguf, recipe, plan.chat.model_name, emit)
 
 
 def _in_ollama(
@@ -102,6 +117,6 @@ def _in_ollama(
 
     with ExitStack() as on_failure:
         on_failure.callback(client.close)
-        made = ensure_model(client, name, gguf, prompts, plan.chat, read_base(run).license, cancel, show)
+        made = ensure_model(client, name, gguf, prompts, plan.chat, read_base(run).license, cancel, show, emit)
         on_failure.pop_all()  # from here on the backend closes it
     return OllamaBackend(client, made, prompts, plan.chat)

@@ -39,13 +39,13 @@ class PromptCheck:
 
 
 def check_server(
-    client: OllamaClient, model: str, prompts: ChatPrompts, n_ctx: int, cancel: CancelToken
+    client: OllamaClient, model: str, prompts: ChatPrompts, n_ctx: int, cancel: CancelToken, system: str = ""
 ) -> PromptCheck:
-    """What Ollama itself makes of the probe conversations.
+    """What Ollama itself makes of the probe conversations; `system` is the model's own system text, if it has one.
 
     UserError with both renderings where one differs from the tokenizer's; Cancelled if the user stops it.
     """
-    talks = list(_probes(prompts, n_ctx))
+    talks = list(_probes(prompts, n_ctx, system))
     request = {"model": model, "stream": False, "truncate": False, "options": {"num_predict": 1, "num_ctx": n_ctx}}
     n_compared = 0
     while n_compared < len(talks):
@@ -97,9 +97,14 @@ def summary(rows: list[Row]) -> Row:
     return {"status": status, "measured": measured, "expected": EXPECTED}
 
 
-def _probes(prompts: ChatPrompts, n_ctx: int | None) -> Iterator[tuple[list[Message], str]]:
-    """The conversations with the tokenizer's rendering, those alone that fit into the context."""
+def _probes(prompts: ChatPrompts, n_ctx: int | None, system: str = "") -> Iterator[tuple[list[Message], str]]:
+    """The conversations with the tokenizer's rendering, those alone that fit into the context.
+
+    Ollama puts the model's own system text before a conversation that has none.
+    """
     for messages in probe_conversations(with_system=prompts.takes_system):
+        if system and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": system}, *messages]
         text = prompts.prompt(messages)
         if n_ctx is None or len(prompts.encode(text)) < n_ctx:
             yield messages, text

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .. import hardware
-from ..chat import ollama
+from ..chat.ollama_state import look
 from ..context import StepContext
 from ..events import CheckRow
 from ..failures import UserError
@@ -112,16 +112,10 @@ def _bitsandbytes(cuda: bool) -> CheckRow:
 
 
 def _ollama() -> CheckRow:
-    try:
-        place, version = ollama.address(), ollama.probe()
-    except ValueError as error:
-        return CheckRow("Ollama", "warning", str(error), "Correct the environment variable OLLAMA_HOST.")
-    if version is None:
-        fix = "Install it from ollama.com, or start it; until then the built-in llama.cpp answers."
-        return CheckRow("Ollama", "warning", f"nobody answers at {place}", fix)
-    if not ollama.is_new_enough(version):
-        return CheckRow("Ollama", "warning", version, "Update Ollama; this one cannot take the model.")
-    return CheckRow("Ollama", "ok", f"{version} at {place}")
+    state = look()
+    if state.problem is None:
+        return CheckRow("Ollama", "ok", f"{state.version} at {state.address}")
+    return CheckRow("Ollama", "warning", state.problem.reason, state.problem.advice)
 
 
 def _gpu(plan: Plan, card: hardware.Gpu | None) -> CheckRow:
