@@ -320,7 +320,13 @@ class ChatPlan(Frozen):
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._/:-]{0,84})?$",
     )
     questions: Literal["en", "ja"] = setting("ja", "Language of the physics questions.")
-    n_questions: int = setting(3, "How many physics questions to ask.", ge=1, le=20)
+    n_questions: int = setting(3, "How many physics questions to ask.", ge=1, le=23)
+    compare_base: bool = setting(True, "Ask the base model the same questions and show its answers beside.")
+    measure_surprise: bool = setting(
+        True,
+        "Measure how likely the base model finds each answer: the strongest check against gibberish.",
+        advanced=True,
+    )
     system: str = setting("", "System prompt; empty leaves it to the model.", advanced=True)
     temperature: float = setting(0.7, "0 always takes the likeliest word.", ge=0, le=2)
     top_p: float = setting(

@@ -94,6 +94,8 @@ LABELS = {
     "chat.replace_model": mark("May be replaced in Ollama"),
     "chat.questions": mark("Questions in"),
     "chat.n_questions": mark("Number of questions"),
+    "chat.compare_base": mark("Ask the base model too"),
+    "chat.measure_surprise": mark("Judge by the base model"),
     "chat.system": mark("System prompt"),
     "chat.top_p": mark("Top p"),
     "chat.top_k": mark("Top k"),

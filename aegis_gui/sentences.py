@@ -27,6 +27,7 @@ SHOWN: dict[str, tuple[int | str, ...]] = {
     "CheckRow": (0, 2, 3),
     "Verdict": (0, 2, 3),
     "Check": (0, 2, 3),
+    "_check": (0, 2, 3),
     "Progress": (3, "phase"),
     "Told": (1, "phase"),
 }
@@ -40,6 +41,7 @@ LOOSE = (
     "CheckRow",
     "Verdict",
     "Check",
+    "_check",
     "Progress",
     "Told",
 )

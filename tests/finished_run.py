@@ -233,15 +233,17 @@ def _write_chat(run: RunDirectory, plan: Plan) -> None:
     questions = {q.question: q for q in load_questions("en")}
     rows = [
         {
-            "question": question, "answer": answer, "reason": "stop", "n_tokens": 60, "seconds": 2.0,
+            "id": questions[question].id, "question": question, "answer": answer, "reason": "stop", "n_tokens": 60, "seconds": 2.0,
             "backend": "embedded", "model": "aegis-Q4_K_M.gguf", "language": "en",
             "ollama_loaded": {"status": "skipped", "measured": "answered by the built-in llama.cpp"},
             "verdict": judge(answer, questions[question], "en").row(),
         }
         for question, answer in list(good_answers().items())[: plan.chat.n_questions]
     ]  # fmt: skip
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (_folder(run, "chat") / "transcript.jsonl").write_text(text, encoding="utf-8")
+    folder = _folder(run, "chat")
+    for name, model in (("transcript", "aegis-Q4_K_M.gguf"), ("base_transcript", "base-F16.gguf")):
+        text = "".join(json.dumps(row | {"model": model}, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     write_json(run.step_folder("chat") / "chat.json", {"backend": "embedded", "ollama_loaded": {"status": "skipped"}})
 
 

@@ -236,7 +236,7 @@ def test_answers_already_given_are_not_asked_for_again(chat_run: RunDirectory, c
         file.write(b'{"question": "cut o')
     chat_server.chats.clear()
     events = ask_all(chat_run)
-    assert len(kept) == 1 and transcript(chat_run)[0] == kept[0]
+    assert len(kept) == 1 and kept[0].items() <= (transcript(chat_run)[0] | {"verdict": kept[0]["verdict"]}).items()
     assert len(transcript(chat_run)) == 3 and len(chat_server.chats) == 2
     assert [e.done for e in events if isinstance(e, Progress) and e.unit == "answers"] == [1, 2, 3]
 

@@ -389,7 +389,7 @@ def test_what_the_model_says_cannot_get_loose(finished: RunDirectory) -> None:
     edit_rows(finished.path / TRANSCRIPT, lambda rows: rows[0].update(answer=HOSTILE, question=HOSTILE))
     reported(finished)
     page = Page((finished.path / "report.html").read_text(encoding="utf-8"))
-    assert "script" not in page.tags and page.text.count(HOSTILE) == 2
+    assert "script" not in page.tags and page.text.count(HOSTILE) == 3
     assert page.sources and all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     log = (finished.path / "report.md").read_text(encoding="utf-8")
     assert f"`````text\n{HOSTILE}\n`````" in log
@@ -449,7 +449,8 @@ def test_every_sentence_has_its_translation() -> None:
 def templates_in_the_code() -> list[str]:
     """First arguments of t(…) and phrase(…), and the values of the tables of titles."""
     found: list[str] = []
-    for path in sorted(Path(report.__file__).parent.glob("*.py")):
+    folder = Path(report.__file__).parent
+    for path in [*sorted(folder.glob("*.py")), folder.parent / "chat" / "judge.py"]:  # the judge gives its reasons
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Name(id="t" | "phrase"), args=[ast.Constant(value=str(text)), *_]):

@@ -16,7 +16,7 @@ from ..gguf_export.model_folder import ModelFolder
 from ..gguf_export.recipe import RECIPES
 from ..gguf_export.vocabulary import read_vocabulary
 from ..gguf_export.writer import write_gguf
-from ..models.identity import read_base
+from ..models.identity import BaseModel, read_base
 from ..resources import cache_folder
 from ..run_directory import RunDirectory, atomic
 
@@ -30,7 +30,7 @@ def ensure_base_gguf(run: RunDirectory, cancel: CancelToken, emit: Callable[[Eve
     UserError if the disk has no room for it.
     """
     base = read_base(run)
-    path = cache_folder() / "base-gguf" / f"{base.sha256}-F16.gguf"
+    path = base_gguf(base)
     if path.is_file():
         return path
     folder = ModelFolder(base.path)
@@ -49,6 +49,11 @@ def ensure_base_gguf(run: RunDirectory, cancel: CancelToken, emit: Callable[[Eve
                     lambda d, t: emit(Progress(d / MIB, t / MIB, "MiB", "convert")),
                 )
     return path
+
+
+def base_gguf(base: BaseModel) -> Path:
+    """Where that base is, or will be, as F16 GGUF."""
+    return cache_folder() / "base-gguf" / f"{base.sha256}-F16.gguf"
 
 
 @contextmanager

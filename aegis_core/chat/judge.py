@@ -62,9 +62,9 @@ def _check(name: str, holds: bool, measured: str, expected: str, good: Phrase, b
 
 def _length(answer: str, language: str) -> Check:
     if language == "ja":
-        n, least, unit = measures.n_letters(answer), MIN_JAPANESE_LETTERS, "letters"
+        n, least = measures.n_letters(answer), MIN_JAPANESE_LETTERS
     else:
-        n, least, unit = len(measures.words(answer)) or measures.n_letters(answer), MIN_WORDS, "words"
+        n, least = len(measures.words(answer)) or measures.n_letters(answer), MIN_WORDS
     values = {"n": n, "least": least}
     if not answer.strip():
         bad = phrase("The answer is empty.")
@@ -77,7 +77,9 @@ def _length(answer: str, language: str) -> Check:
         if language == "ja"
         else phrase("It is long enough to say something: {n} words.", n=n)
     )
-    return _check("length", n >= least, f"{n} {unit}", f"{least} or more", good, bad)
+    return _check(
+        "length", n >= least, f"{n} letters" if language == "ja" else f"{n} words", f"{least} or more", good, bad
+    )
 
 
 def _repetition(answer: str, language: str) -> Check:

@@ -1,4 +1,7 @@
-"""chat/transcript.jsonl: one row per answered question, on the disk before the next is asked."""
+"""Transcripts: one JSON row per answered question, on the disk before the next is asked.
+
+chat/transcript.jsonl is the model's own, chat/base_transcript.jsonl the base's.
+"""
 
 import json
 import os
@@ -16,6 +19,11 @@ def read_rows(path: Path) -> list[Row]:
         return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     return [json.loads(line) for line in whole.split("\n") if line]  # splitlines would cut at U+2028
+
+
+def rows_as_text(rows: list[Row]) -> str:
+    """A whole file of them."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def append_row(path: Path, row: Row) -> None:

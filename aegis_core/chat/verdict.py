@@ -31,6 +31,11 @@ class Surprise:
         """Whether this base knows the language well enough to be asked."""
         return self.shuffled - self.prose >= MIN_CONTRAST_NATS
 
+    def row(self) -> dict[str, float]:
+        """As it stands in a transcript's row."""
+        losses = {"nats_per_token": self.nats_per_token, "prose": self.prose, "shuffled": self.shuffled}
+        return {name: round(nats, 4) for name, nats in losses.items()} | {"n_tokens": self.n_tokens}
+
     @classmethod
     def of(cls, row: Mapping[str, Any] | None) -> Self | None:
         """As it stands in a transcript's row; None where it says why nothing was measured, or nothing at all."""

@@ -40,13 +40,29 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model said, verbatim."""
+class Said:
+    """What a model said, verbatim; `remark` tells how it came about."""
 
-    question: str
-    answer: str
+    who: str
+    text: str
     mark: Mark
     remark: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What several models said to the same, side by side where there is room."""
+
+    sides: tuple[Said, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a title and marks that say enough to pass them over; folded away where that is possible."""
+
+    title: str
+    marks: tuple[Mark, ...]
+    blocks: "tuple[Block, ...]"
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Missing:
     text: str
 
 
-Block = Text | Table | Picture | Answer | Code | Missing
+Block = Text | Table | Picture | Beside | Fold | Code | Missing
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ PASS, FAIL, SKIPPED = "pass", "fail", "skipped"
 
 @dataclass(frozen=True)
 class Finding:
-    """`problems` are the reasons for a red one, one sentence each."""
+    """`problems` are the reasons for a red one, one sentence each; `remarks` stand beside and change nothing."""
 
     status: str
     measured: Phrase
     expected: Phrase
     problems: tuple[Phrase, ...] = ()
+    remarks: tuple[Phrase, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """As it stands in report.json: plain English."""
@@ -27,7 +28,8 @@ class Finding:
             "measured": self.measured.english,
             "expected": self.expected.english,
         }
-        return row | ({"problems": [problem.english for problem in self.problems]} if self.problems else {})
+        row |= {"problems": [problem.english for problem in self.problems]} if self.problems else {}
+        return row | ({"remarks": [remark.english for remark in self.remarks]} if self.remarks else {})
 
 
 def judged(measured: Phrase, expected: Phrase, problems: list[Phrase]) -> Finding:

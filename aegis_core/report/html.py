@@ -3,7 +3,7 @@
 import base64
 from html import escape
 
-from .document import Answer, Block, Cell, Code, Document, Mark, Missing, Picture, Section, Table, Text
+from .document import Beside, Block, Cell, Code, Document, Fold, Mark, Missing, Picture, Said, Section, Table, Text
 
 SIGNS = {"pass": "✓", "ok": "✓", "done": "✓", "fail": "✗", "missing": "✗", "warning": "!", "stale": "!"}
 GOOD, BAD = {"pass", "ok", "done"}, {"fail", "missing"}
@@ -34,6 +34,11 @@ pre, blockquote { background: var(--shade); border-radius: 8px; padding: 12px 16
 pre { overflow-x: auto; font-size: 13px; white-space: pre-wrap; overflow-wrap: anywhere; }
 blockquote { white-space: pre-wrap; border-left: 3px solid var(--gold); }
 .missing { border: 1px dashed var(--warn); color: var(--warn); border-radius: 8px; padding: 8px 16px; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 0 24px; }
+.said { min-width: 0; } .said blockquote { overflow-wrap: anywhere; }
+.who { margin: 8px 0 0; font-weight: 600; font-size: 13px; }
+.fold { border: 1px solid var(--line); border-radius: 8px; padding: 0 16px; margin: 8px 0; }
+.fold > summary { color: var(--ink); font-size: 15px; padding: 4px 0; }
 summary { cursor: pointer; color: var(--faint); font-size: 13px; margin: 8px 0; }
 @media print { details { display: block; } main { max-width: none; } }
 """
@@ -67,13 +72,21 @@ def _block(block: Block, figures: dict[str, str]) -> str:
             return f"<pre><code>{escape(chr(10).join(lines))}</code></pre>\n"
         case Picture(name, alt):
             return _picture(figures[name], alt) if name in figures else ""
-        case Answer(question, answer, mark, remark):
-            return (
-                f"<p><strong>{escape(question)}</strong></p>\n<blockquote>{escape(answer)}</blockquote>\n"
-                f'<p class="remark">{_mark(mark)} · {escape(remark)}</p>\n'
-            )
+        case Beside(sides):
+            return f'<div class="beside">\n{"".join(map(_said, sides))}</div>\n'
+        case Fold(title, marks, blocks):
+            inside = "".join(_block(inner, figures) for inner in blocks)
+            told = " ".join(map(_mark, marks))
+            return f'<details class="fold"><summary>{escape(title)} {told}</summary>\n{inside}</details>\n'
         case Table():
             return _table(block)
+
+
+def _said(said: Said) -> str:
+    return (
+        f'<div class="said"><p class="who">{escape(said.who)} {_mark(said.mark)}</p>\n'
+        f'<blockquote>{escape(said.text)}</blockquote>\n<p class="remark">{escape(said.remark)}</p></div>\n'
+    )
 
 
 def _table(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..chat.judge import AnswerVerdict, judge
-from ..chat.questions import load_questions
+from ..chat.judge import judge
+from ..chat.overruling import Overrule, answered_id, applying
+from ..chat.questions import question_of
+from ..chat.verdict import AnswerVerdict, Surprise
 from ..plan import GOLDEN_RATIO
 from ..run_directory import RunDirectory, sha256_of_json
 from ..soul.gate import Soul, load_soul
@@ -211,20 +214,55 @@ def answer_meaningful(evidence: Evidence) -> Finding:
         if n_passed < max(1, math.ceil(len(rows) / 2)):
             problems.append(phrase("too few answers are meaningful"))
         measured = phrase("{n_passed} of {n_answers} answers meaningful", n_passed=n_passed, n_answers=len(rows))
-        return judged(measured, expected, problems)
+        return replace(judged(measured, expected, problems), remarks=_overruled(evidence, rows, verdicts))
 
     return guarded(expected, measure)
 
 
 def judged_again(rows: list[dict[str, Any]]) -> list[AnswerVerdict | None]:
     """A fresh verdict for each row of a transcript; None where the question is not one of the bundled ones."""
-    questions = {q.question: q for language in ("en", "ja") for q in load_questions(language)}
+    found = [(row, question_of(row["question"])) for row in rows]
     return [
-        judge(row["answer"], questions[row["question"]], row["language"], row["reason"])
-        if row["question"] in questions
+        judge(row["answer"], question, row["language"], row["reason"], Surprise.of(row.get("surprise")))
+        if question
         else None
-        for row in rows
+        for row, question in found
     ]
+
+
+def users_verdicts(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Overrule]:
+    """Question id -> the user's own verdict on the answer in these rows; Gap if their file is damaged."""
+    path = evidence.path("chat", "overrules.jsonl")
+    if not path.is_file():
+        return {}
+    try:
+        return applying(evidence.rows("chat", path.name), rows)
+    except (KeyError, TypeError) as error:
+        raise Gap(phrase("{file} is damaged", file=evidence.shown(path))) from error
+
+
+def _overruled(
+    evidence: Evidence, rows: list[dict[str, Any]], verdicts: list[AnswerVerdict | None]
+) -> tuple[Phrase, ...]:
+    """What the user says beside: the status stays what was measured."""
+    try:
+        decisions = users_verdicts(evidence, rows)
+    except Gap as gap:
+        return (gap.phrase,)
+    if not decisions:
+        return ()
+    users = [
+        decisions[name].passed if (name := answered_id(row)) in decisions else verdict is not None and verdict.passed
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+    return (
+        phrase(
+            "overruled by the user on {n} answers: by that {n_passed} of {n_answers} are meaningful",
+            n=len(decisions),
+            n_passed=sum(map(bool, users)),
+            n_answers=len(rows),
+        ),
+    )
 
 
 def _soul_path(evidence: Evidence) -> Path:

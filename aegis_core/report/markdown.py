@@ -2,7 +2,7 @@
 
 import re
 
-from .document import Answer, Block, Cell, Code, Document, Mark, Missing, Picture, Section, Table, Text
+from .document import Beside, Block, Cell, Code, Document, Fold, Mark, Missing, Picture, Said, Section, Table, Text
 from .html import SIGNS
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
@@ -29,10 +29,18 @@ def _block(block: Block, figure_links: dict[str, str]) -> str:
             return _fenced("\n".join(lines))
         case Picture(name, alt):
             return f"![{_escape(alt)}]({figure_links[name]})" if name in figure_links else ""
-        case Answer(question, answer, mark, remark):
-            return f"**{_escape(question)}**\n\n{_fenced(answer)}\n\n{_cell(mark)} · {_escape(remark)}"
+        case Beside(sides):
+            return "\n\n".join(map(_said, sides))
+        case Fold(title, marks, blocks):
+            told = " · ".join(map(_cell, marks))
+            inside = "\n\n".join(text for inner in blocks if (text := _block(inner, figure_links)))
+            return f"### {_escape(title)}\n\n{told}\n\n{inside}"
         case Table():
             return _table(block)
+
+
+def _said(said: Said) -> str:
+    return f"**{_escape(said.who)}** {_cell(said.mark)}\n\n{_fenced(said.text)}\n\n{_escape(said.remark)}"
 
 
 def _table(table: Table) -> str:

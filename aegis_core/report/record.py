@@ -3,16 +3,17 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..chat.overruling import answered_id
 from ..plan import Plan
 from ..run_directory import RunDirectory
 from . import facts
 from .controls import read_controls
 from .evidence import Evidence, Gap
 from .findings import Finding
-from .indicators import indicators, judged_again
+from .indicators import indicators, judged_again, users_verdicts
 from .phrases import Phrase
 from .quality import quality_checks, read_stages
 
@@ -41,7 +42,9 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
     chance = summary.get("chance_loss") if summary else None
     checks = quality_checks(evidence, stages, chance)
     proof = facts.optional_json(evidence, "fuse", "proof.json", dict)
-    transcript, transcript_gaps = _transcript(evidence)
+    transcript, transcript_gaps = _transcript(evidence, "transcript.jsonl")
+    base_transcript, _ = _transcript(evidence, "base_transcript.jsonl")
+    overrules = _overrules(evidence, transcript)
     metrics = facts.metrics(evidence)
     row = {
         "format": FORMAT,
@@ -57,6 +60,9 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
             "backend": transcript[-1].get("backend") if transcript else None,
             "model": transcript[-1].get("model") if transcript else None,
             "answers": transcript,
+            "base_answers": base_transcript,
+            "base_why": _why_no_base(evidence),
+            "overrules": overrules,
         },
         "training": {
             "summary": summary,
@@ -82,18 +88,34 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
     return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps), tuple(control_problems))
 
 
-def _transcript(evidence: Evidence) -> tuple[list[dict[str, Any]], list[Phrase]]:
+def _transcript(evidence: Evidence, name: str) -> tuple[list[dict[str, Any]], list[Phrase]]:
     """The answers, each with a verdict made now."""
     try:
-        rows = evidence.rows("chat", "transcript.jsonl")
+        rows = evidence.rows("chat", name)
         verdicts = judged_again(rows)
     except Gap as gap:
         return [], [gap.phrase]
     except (KeyError, TypeError):
         return [], []  # the indicator says what is wrong with the file
     return [
-        row | {"verdict": verdict.row() if verdict else None} for row, verdict in zip(rows, verdicts, strict=True)
+        row | {"id": answered_id(row), "verdict": verdict.row() if verdict else None}
+        for row, verdict in zip(rows, verdicts, strict=True)
     ], []
+
+
+def _overrules(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The user's own verdicts on these answers; the indicator tells where their file is damaged."""
+    try:
+        return {name: asdict(decision) for name, decision in users_verdicts(evidence, rows).items()}
+    except Gap:
+        return {}
+
+
+def _why_no_base(evidence: Evidence) -> str | None:
+    """Why the base was not asked, as the step says."""
+    said = facts.optional_json(evidence, "chat", "chat.json", dict) or {}
+    base = said.get("base")
+    return base.get("why") if isinstance(base, dict) else None
 
 
 def _finite(value: Any) -> Any:

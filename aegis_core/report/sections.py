@@ -5,8 +5,9 @@ from typing import Any
 
 from ..freshness import State
 from . import background
+from .answers import answers_section
 from .controls import controls_section
-from .document import Answer, Block, Cell, Document, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
+from .document import Block, Cell, Document, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
 from .findings import Finding
 from .phrases import STEP_TITLES, Translate
 from .record import Record
@@ -38,8 +39,6 @@ QUALITY_TITLES = {
     "figures_follow": "Figures reckoned again",
 }
 
-BACKENDS = {"embedded": "the built-in llama.cpp", "ollama": "Ollama"}
-
 
 def compose(record: Record, t: Translate) -> Document:
     """The whole log."""
@@ -51,7 +50,7 @@ def compose(record: Record, t: Translate) -> Document:
         controls_section(row["control"], record.control_problems, t),
         _fusion(row, t),
         _export(row, t),
-        _chat(row, t),
+        answers_section(row, t),
         background.studies(row, t),
         background.data(row, t),
         background.environment(row, t),
@@ -87,6 +86,7 @@ def _verdicts(findings: Mapping[str, Finding], titles: Mapping[str, str], t: Tra
     for name, finding in findings.items():
         problems = "; ".join(map(t, finding.problems))
         measured = t(finding.measured) + (f" — {problems}" if problems else "")
+        measured += "".join(f" — {t(remark)}" for remark in finding.remarks)
         rows.append((t(titles[name]), Mark(finding.status, t(finding.status)), measured, t(finding.expected)))
     return Table((t("claim"), t("verdict"), t("measured"), t("expected")), tuple(rows))
 
@@ -247,21 +247,3 @@ def _export(row: dict[str, Any], t: Translate) -> Section:
 def _kinds(file: dict[str, Any]) -> str:
     kinds = ", ".join(f"{n} {kind}" for kind, n in file.get("tensor_types", {}).items())
     return f"{file.get('n_tensors')} ({kinds})" if kinds else str(file.get("n_tensors"))
-
-
-def _chat(row: dict[str, Any], t: Translate) -> Section:
-    answers = row["chat"]["answers"]
-    if not answers:
-        return gap(t(STEP_TITLES["chat"]), t)
-    backend = t(BACKENDS.get(row["chat"]["backend"], "–"))
-    blocks: list[Block] = [
-        Text(t("Answered by {model} through {backend}.", model=row["chat"]["model"], backend=backend))
-    ]
-    for answer in answers:
-        verdict = answer["verdict"]
-        status = "skipped" if verdict is None else "pass" if verdict["passed"] else "fail"
-        checks = "; ".join(f"{c['name']}: {c['measured']}" for c in (verdict or {"checks": []})["checks"])
-        speed = t("{n} tokens in {seconds} s, ended by: {reason}", n=answer.get("n_tokens"),
-                  seconds=answer.get("seconds"), reason=answer.get("reason"))  # fmt: skip
-        blocks.append(Answer(answer["question"], answer["answer"], Mark(status, t(status)), f"{speed}. {checks}"))
-    return Section(t(STEP_TITLES["chat"]), tuple(blocks))

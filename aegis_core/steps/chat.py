@@ -1,18 +1,14 @@
-"""Step 8: the model answers physics questions, streaming, and every answer is judged."""
+"""Step 8: the model answers physics questions, streaming; so does its base; every answer is judged by the same code."""
 
 import math
 from typing import Any
 
-from ..chat.backend import Answer, Backend, Sampling
-from ..chat.judge import judge
-from ..chat.ollama_model import OllamaBackend
-from ..chat.questions import Question, load_questions
-from ..chat.session import open_backend
-from ..chat.template import Message
-from ..chat.transcript import append_row, read_rows
+from ..chat.interview import interview
+from ..chat.questions import load_questions
+from ..chat.second_opinion import ask_base, measure_surprise
+from ..chat.transcript import read_rows
 from ..context import StepContext
-from ..events import Progress, Sample, Token, Verdict, warning
-from ..failures import UserError
+from ..events import Verdict
 from ..plan import Plan
 from ..run_directory import write_json
 
@@ -21,97 +17,34 @@ LOADED_EXPECTED = "Ollama holds the model made from this file"
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
+    """Leaves transcript.jsonl, the base's base_transcript.jsonl where it could be asked, and chat.json, the summary."""
     questions = load_questions(plan.chat.questions)[: plan.chat.n_questions]
-    path = ctx.folder / "transcript.jsonl"
-    rows = read_rows(path)
-    answered = {row["question"] for row in rows}
-    ctx.emit(Progress(len(rows), len(questions), "answers"))
-    if missing := [question for question in questions if question.question not in answered]:
-        backend = open_backend(ctx.run, plan, "aegis", ctx.emit, ctx.cancel)
-        try:
-            for question in missing:
-                ctx.cancel.check()
-                rows.append(_asked(plan, ctx, backend, question))
-                append_row(path, rows[-1])
-                ctx.emit(Progress(len(rows), len(questions), "answers"))
-        finally:
-            backend.close()
-    ctx.artifact(path)
-    verdicts = [_meaningful(rows), _loaded(rows)]
+    own, base = ctx.folder / "transcript.jsonl", ctx.folder / "base_transcript.jsonl"
+    rows = interview(plan, ctx, "aegis", questions, own)
+    base_rows, why_not = ask_base(plan, ctx, questions, rows, base)
+    measure_surprise(plan, ctx, [own, base] if base_rows else [own], questions)
+    rows, base_rows = read_rows(own), read_rows(base) if base_rows else []
+    ctx.artifact(own)
+    if base_rows:
+        ctx.artifact(base)
+    verdicts = [_meaningful(rows, base_rows), _loaded(rows)]
     for verdict in verdicts:
         ctx.emit(verdict)
-    write_json(ctx.folder / "chat.json", _summary(rows, *verdicts))
+    write_json(ctx.folder / "chat.json", _summary(rows, base_rows, why_not, *verdicts))
     ctx.artifact(ctx.folder / "chat.json")
 
 
-def _asked(plan: Plan, ctx: StepContext, backend: Backend, question: Question) -> Row:
-    """Ask one question; the transcript's row with its verdict. UserError if the answer breaks off."""
-    system: list[Message] = [{"role": "system", "content": plan.chat.system}] if plan.chat.system else []
-    answer = backend.answer(
-        [*system, {"role": "user", "content": question.question}],
-        Sampling.of(plan.chat),
-        lambda text: ctx.emit(Token(question.id, text)),
-        lambda: ctx.cancel.cancelled,
-    )
-    ctx.cancel.check()
-    if answer.reason == "error":
-        raise UserError("The answer broke off: {problem}", "Run this step again.", problem=answer.error)
-    if answer.n_prompt_tokens and answer.n_prompt_tokens != answer.n_expected_prompt_tokens:
-        ctx.emit(
-            warning(
-                "{backend} read {read} tokens where the tokenizer counts {expected}: the prompt differs from training.",
-                backend=backend.name,
-                read=answer.n_prompt_tokens,
-                expected=answer.n_expected_prompt_tokens,
-            )
-        )
-    ctx.emit(Sample(question.question, answer.text))
-    return _row(plan, backend, question, answer)
-
-
-def _row(plan: Plan, backend: Backend, question: Question, answer: Answer) -> Row:
-    return {
-        "question": question.question,
-        "answer": answer.text,
-        "reason": answer.reason,
-        "n_tokens": answer.n_tokens,
-        "seconds": round(answer.seconds, 3),
-        "n_prompt_tokens": answer.n_prompt_tokens,
-        "n_expected_prompt_tokens": answer.n_expected_prompt_tokens,
-        "backend": backend.name,
-        "model": backend.model,
-        "language": plan.chat.questions,
-        "ollama_loaded": _loaded_now(backend),
-        "verdict": judge(answer.text, question, plan.chat.questions, answer.reason).row(),
-    }
-
-
-def _loaded_now(backend: Backend) -> Row:
-    """Whether a server holds this very file's model, asked right after an answer."""
-    if not isinstance(backend, OllamaBackend):
-        return {"status": "skipped", "measured": "answered by the built-in llama.cpp"}
-    made = backend.made
-    loaded = backend.client.is_loaded(made.name, made.digest)
-    if loaded is None:
-        return {"status": "fail", "measured": f"{made.name} is not among the loaded models"}
-    size = f"{loaded.size_bytes / 1e6:.0f} MB"
-    return {"status": "pass", "measured": f"{loaded.name}, {size}, from {made.file_digest[:19]}…"}
-
-
-def _meaningful(rows: list[Row]) -> Verdict:
+def _meaningful(rows: list[Row], base_rows: list[Row]) -> Verdict:
     """At least half of the answers, and one at the least, must pass the judge."""
     needed = max(1, math.ceil(len(rows) / 2))
-    n_passed = sum(row["verdict"]["passed"] for row in rows)
-    failed = [
-        f"{row['question']} {check['name']}: {check['measured']}"
-        for row in rows
-        for check in row["verdict"]["checks"]
-        if check["decides"] and check["status"] == "fail"
-    ]
+    measured = f"{_n_passed(rows)} of {len(rows)} answers"
+    if base_rows:
+        measured += f" (base model: {_n_passed(base_rows)} of {len(base_rows)})"
+    failed = [f"{row['id']}: {', '.join(_failed(row))}" for row in rows if _failed(row)]
     return Verdict(
         "answer_meaningful",
-        "pass" if n_passed >= needed else "fail",
-        "; ".join([f"{n_passed} of {len(rows)} answers", *failed]),
+        "pass" if _n_passed(rows) >= needed else "fail",
+        "; ".join([measured, *failed]),
         f"at least {needed} of {len(rows)} answers pass every check",
     )
 
@@ -121,17 +54,53 @@ def _loaded(rows: list[Row]) -> Verdict:
     return Verdict("ollama_loaded", last["status"], last["measured"], LOADED_EXPECTED)
 
 
-def _summary(rows: list[Row], meaningful: Verdict, loaded: Verdict) -> Row:
+def _summary(rows: list[Row], base_rows: list[Row], why_not: str, meaningful: Verdict, loaded: Verdict) -> Row:
+    base = {row["id"]: row for row in base_rows}
+    return {
+        **_figures(rows),
+        "answer_meaningful": _claim(meaningful),
+        "ollama_loaded": _claim(loaded),
+        "base": _figures(base_rows) if base_rows else {"why": why_not},
+        "questions": [
+            {
+                "id": row["id"],
+                "question": row["question"],
+                "aegis": _side(row),
+                "base": _side(base[row["id"]]) if row["id"] in base else None,
+            }
+            for row in rows
+        ],
+    }
+
+
+def _figures(rows: list[Row]) -> Row:
     seconds = sum(row["seconds"] for row in rows)
     return {
         "backend": rows[-1]["backend"],
         "model": rows[-1]["model"],
         "n_questions": len(rows),
-        "n_passed": sum(row["verdict"]["passed"] for row in rows),
+        "n_passed": _n_passed(rows),
+        "seconds": round(seconds, 3),
         "tokens_per_second": sum(row["n_tokens"] for row in rows) / seconds if seconds else 0.0,
-        "answer_meaningful": _claim(meaningful),
-        "ollama_loaded": _claim(loaded),
     }
+
+
+def _side(row: Row) -> Row:
+    surprise = row.get("surprise") or {}
+    return {
+        "answer": row["answer"],
+        "passed": row["verdict"]["passed"],
+        "failed": _failed(row),
+        "base_nats_per_token": surprise.get("nats_per_token"),
+    }
+
+
+def _n_passed(rows: list[Row]) -> int:
+    return sum(row["verdict"]["passed"] for row in rows)
+
+
+def _failed(row: Row) -> list[str]:
+    return [check["name"] for check in row["verdict"]["checks"] if check["decides"] and check["status"] == "fail"]
 
 
 def _claim(verdict: Verdict) -> Row:
