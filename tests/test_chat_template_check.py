@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import gguf
@@ -18,15 +19,18 @@ from aegis_core.chat.embedded import EmbeddedBackend
 from aegis_core.chat.ollama import OllamaClient
 from aegis_core.chat.ollama_model import MadeModel, OllamaBackend, ensure_model
 from aegis_core.chat.prompt import ChatPrompts
+from aegis_core.chat.session import open_backend
+from aegis_core.chat.template import PromptMismatch
 from aegis_core.chat.template_check import N_COUNTED, PromptCheck, check_server, check_tokens
 from aegis_core.chat.template_derive import talk
 from aegis_core.chat.template_verify import probe_conversations
 from aegis_core.chat.thoughts import Thoughts
+from aegis_core.events import Event, Log
 from aegis_core.failures import UserError
 from aegis_core.gguf_export.llama import LlamaServer
 from aegis_core.models.identity import BaseModel, write_base
-from aegis_core.plan import ChatPlan, Plan
-from aegis_core.run_directory import RunDirectory
+from aegis_core.plan import ChatPlan, Plan, changed
+from aegis_core.run_directory import RunDirectory, read_json, write_json
 
 SAMPLING = Sampling(0.7, 0.9, 40, 1.1, 50, 0)
 NAMES = sorted(FAMILIES)
@@ -57,7 +61,9 @@ def small_gguf(path: Path, add_bos: bool) -> Path:
     return path
 
 
-def made_in(server: FakeOllama, prompts: ChatPrompts, folder: Path, heard: list[str] | None = None) -> MadeModel:
+def made_in(
+    server: FakeOllama, prompts: ChatPrompts, folder: Path, heard: list[str] | None = None, system: str = ""
+) -> MadeModel:
     """The model made as the app makes it; the server counts tokens as the file's own tokenizer would."""
     adds_bos = bool(prompts.format.bos)
     server.count = lambda text: len(prompts.encode((prompts.bos if adds_bos else "") + text))
@@ -68,7 +74,7 @@ def made_in(server: FakeOllama, prompts: ChatPrompts, folder: Path, heard: list[
             "aegis",
             path,
             prompts,
-            ChatPlan(),
+            ChatPlan(system=system),
             "mit",
             CancelToken(),
             lambda what, *_: heard.append(what) if heard is not None else None,
@@ -297,6 +303,68 @@ def test_both_backends_are_given_the_same_prompts_and_sampling(
             assert server.models[full("aegis")].request["parameters"]["stop"] == given["stop"] == list(prompts.stops)
         finally:
             local.close()
+
+
+def test_both_backends_begin_with_the_system_text_of_the_plan(
+    server: FakeOllama, pico_model: Path, pico_gguf: Path, tmp_path: Path
+) -> None:
+    prompts = ChatPrompts(pico_model)
+    told = [{"role": "system", "content": "Be brief."}, *talk("Why?")]
+    with OllamaClient() as client:
+        made = made_in(server, prompts, tmp_path, system="Be brief.")
+        remote = OllamaBackend(client, made, prompts, ChatPlan())
+        local = EmbeddedBackend(pico_gguf, prompts, 256, made.system)
+        try:
+            counts = [
+                backend.answer(messages, SAMPLING, lambda text: None, lambda: False).n_expected_prompt_tokens
+                for backend in (remote, local)
+                for messages in (talk("Why?"), told)
+            ]
+        finally:
+            local.close()
+    assert counts == [len(prompts.token_ids(told))] * 4
+    assert server.chats[0]["messages"] == server.chats[1]["messages"] == told
+
+
+@pytest.fixture
+def run_to_talk_to(qwen: ChatPrompts, pico_model: Path, pico_gguf: Path, tmp_path: Path) -> RunDirectory:
+    """As the export step leaves it, its model with a template that Ollama may take in its own way."""
+    run = RunDirectory.create(tmp_path / "run", Plan(chat=ChatPlan(backend="auto", num_ctx=512)))
+    folder = tmp_path / "fused"
+    shutil.copytree(pico_model, folder)
+    (folder / "chat_template.jinja").write_text(qwen.template, encoding="utf-8")
+    write_base(run, BaseModel(str(folder), "", str(folder), "1" * 64, "mit", "Llama", 1, 64, 320, False))
+    write_json(run.step_folder("fuse") / "proof.json", {"folder": str(folder)})
+    run.step_folder("export").mkdir()
+    shutil.copyfile(pico_gguf, run.step_folder("export") / "pico-F16.gguf")
+    write_json(run.step_folder("export") / "files.json", [{"path": "export/pico-F16.gguf", "type": "f16"}])
+    return run
+
+
+def test_where_ollama_makes_other_prompts_the_built_in_llama_cpp_answers_unless_ollama_is_demanded(
+    native: NativeOllama, qwen: ChatPrompts, run_to_talk_to: RunDirectory
+) -> None:
+    native.spoilt = True
+    heard: list[Event] = []
+    opened = open_backend(run_to_talk_to, run_to_talk_to.plan(), "aegis", heard.append)
+    opened.close()
+    assert opened.name == "embedded" and native.models == {}
+    assert any(isinstance(e, Log) and e.level == "warning" and "another prompt" in e.text for e in heard)
+    with pytest.raises(PromptMismatch) as refusal:
+        open_backend(run_to_talk_to, changed(run_to_talk_to.plan(), {"chat.backend": "ollama"}))
+    assert refusal.value.changes == {"chat.backend": "embedded"}
+
+
+def test_a_date_in_the_prompts_is_told(run_to_talk_to: RunDirectory, pico_model: Path) -> None:
+    plan = changed(run_to_talk_to.plan(), {"chat.backend": "embedded"})
+    said = "states the date"
+    heard: list[Event] = []
+    open_backend(run_to_talk_to, plan, "aegis", heard.append).close()
+    assert not any(said in e.text for e in heard if isinstance(e, Log))
+    folder = Path(read_json(run_to_talk_to.step_folder("fuse") / "proof.json")["folder"])
+    (folder / "chat_template.jinja").write_text(template("llama-3.2-instruct"), encoding="utf-8")
+    open_backend(run_to_talk_to, plan, "aegis", heard.append).close()
+    assert any(said in e.text and str(date.today().year) in e.text for e in heard if isinstance(e, Log))
 
 
 def test_both_backends_refuse_a_conversation_beyond_the_context_in_the_same_words(

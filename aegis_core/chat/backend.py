@@ -87,6 +87,13 @@ class Backend(Protocol):
         """Give the model's memory back as far as it is ours."""
 
 
+def with_system(messages: list[Message], system: str) -> list[Message]:
+    """The conversation with the model's own system text before it, unless it brings one: as Ollama does it."""
+    if not system or (messages and messages[0]["role"] == "system"):
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
 def refuse_overflow(n_tokens: int, n_ctx: int) -> None:
     """UserError unless a prompt of `n_tokens` leaves room for an answer: asked before any backend would cut it off."""
     if n_tokens >= n_ctx:

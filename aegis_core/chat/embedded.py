@@ -9,7 +9,7 @@ from typing import Any
 from ..cancel import CancelToken
 from ..failures import UserError
 from ..gguf_export.llama import LlamaServer
-from .backend import Answer, Sampling, refuse_overflow
+from .backend import Answer, Sampling, refuse_overflow, with_system
 from .prompt import ChatPrompts
 from .template import Message
 from .template_check import PromptCheck, check_tokens
@@ -23,13 +23,16 @@ ONLY_LLAMA_CPP = {
 
 
 class EmbeddedBackend:
-    """One GGUF file in llama.cpp, loaded at once; UserError if it cannot be. One answer at a time."""
+    """One GGUF file in llama.cpp, loaded at once; UserError if it cannot be. One answer at a time.
+
+    `system` is the model's own system text, for conversations that bring none.
+    """
 
     name = "embedded"
 
-    def __init__(self, gguf: Path, prompts: ChatPrompts, n_ctx: int) -> None:
+    def __init__(self, gguf: Path, prompts: ChatPrompts, n_ctx: int, system: str = "") -> None:
         self.model = gguf.name
-        self._prompts, self._n_ctx = prompts, n_ctx
+        self._prompts, self._n_ctx, self._system = prompts, n_ctx, system
         self._llama = LlamaServer(gguf, n_ctx=n_ctx, n_threads=max(os.cpu_count() or 1, 1))
         self._llama.__enter__()
 
@@ -40,7 +43,7 @@ class EmbeddedBackend:
         on_token: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Answer:
-        token_ids = self._prompts.token_ids(messages)
+        token_ids = self._prompts.token_ids(with_system(messages, self._system))
         refuse_overflow(len(token_ids), self._n_ctx)
         parts: list[str] = []
         reason, error, n_tokens, n_read = "cancelled", "", 0, 0

@@ -11,13 +11,13 @@ from ..cancel import CancelToken
 from ..events import Event
 from ..failures import UserError
 from ..plan import ChatPlan
-from .backend import Answer, Sampling, refuse_overflow
+from .backend import Answer, Sampling, refuse_overflow, with_system
 from .ollama import OllamaClient, Progressed, Row, blob_digest, full_name
 from .ollama_made import known, remember
 from .ollama_recipe import Recipe
 from .ollama_room import require_disk_space
 from .prompt import ChatPrompts
-from .template import Message
+from .template import Message, PromptMismatch
 from .template_check import PromptCheck, check_server
 from .thoughts import Thoughts
 
@@ -48,7 +48,7 @@ class OllamaBackend:
         on_token: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> Answer:
-        messages = self._with_system(messages)
+        messages = with_system(messages, self.made.system)  # by itself, too; so it is counted
         sent = self._prompts.for_server(messages)
         n_expected = len(self._prompts.token_ids(messages))
         refuse_overflow(n_expected, self._n_ctx)
@@ -83,12 +83,6 @@ class OllamaBackend:
 
     def close(self) -> None:
         self.client.close()
-
-    def _with_system(self, messages: list[Message]) -> list[Message]:
-        """As Ollama does it where the conversation has no system text and the model does; so it is counted, too."""
-        if not self.made.system or (messages and messages[0]["role"] == "system"):
-            return messages
-        return [{"role": "system", "content": self.made.system}, *messages]
 
     def _request(self, messages: list[Message], sampling: Sampling) -> Row:
         """A conversation too long is refused, neither cut off in front (truncate) nor while it is answered (shift)."""
@@ -163,7 +157,7 @@ def _check_template(
     cancel: CancelToken,
     on_progress: Progressed,
 ) -> None:
-    """UserError if Ollama replaced the template that was sent and so would make other prompts of conversations.
+    """PromptMismatch if Ollama replaced the template that was sent and so would make other prompts of conversations.
 
     Where the model file's own Jinja template knows of tools or thoughts, Ollama prefers that one. This is told, and
     taken only if what Ollama then renders are the tokenizer's own tokens.
@@ -173,7 +167,7 @@ def _check_template(
         on_progress("uses the template of the model file instead of the one sent; comparing its prompts", 0, 0)
         check_server(client, name, prompts, plan.num_ctx, cancel, recipe.system)
     elif shown != recipe.template.strip():
-        raise UserError(
+        raise PromptMismatch(
             "Ollama replaced the chat template of {name}: {shown} instead of {sent}.",
             "Set chat.backend to embedded, or update Ollama.",
             name=name,

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..cancel import CancelToken
-from ..events import Event, Progress, note
+from ..events import Event, Progress, note, warning
 from ..failures import UserError
 from ..models.identity import read_base
 from ..plan import Plan
@@ -17,6 +17,7 @@ from .ollama_model import OllamaBackend, ensure_model
 from .ollama_recipe import Recipe, write_modelfile
 from .ollama_state import look
 from .prompt import ChatPrompts
+from .template import PromptMismatch
 
 MIB = 1 << 20
 # What fits most machines and is quick first; BF16 and F32 are slow nearly everywhere.
@@ -32,20 +33,32 @@ def open_backend(
 ) -> Backend:
     """The run's fused model (aegis) or the model it came from (base), ready to answer.
 
-    Ollama when the plan allows it and one answers, else llama.cpp in this process. `emit` hears progress and notes.
-    UserError says in one sentence why there is nothing to talk to.
+    Ollama when the plan allows it, one answers and makes the tokenizer's prompts, else llama.cpp in this process.
+    `emit` hears progress and notes. UserError says in one sentence why there is nothing to talk to.
     """
     cancel = cancel or CancelToken()
     gguf = exported_gguf(run) if model == "aegis" else ensure_base_gguf(run, cancel, emit)
     prompts = ChatPrompts(model_folder(run) if model == "aegis" else read_base(run).path)
     if model == "aegis":
         _leave_modelfile(run, plan, gguf, prompts, emit)
+    if prompts.states_date:
+        emit(
+            note(
+                "The chat template of this model states the date: {date}. What Ollama holds is renewed on another day.",
+                date=prompts.now.date().isoformat(),
+            )
+        )
     if plan.chat.backend != "embedded" and _ollama_answers(plan, emit):
-        return _in_ollama(run, plan, model, gguf, prompts, emit, cancel)
+        try:
+            return _in_ollama(run, plan, model, gguf, prompts, emit, cancel)
+        except PromptMismatch as mismatch:
+            if plan.chat.backend == "ollama":
+                raise
+            emit(warning("The built-in llama.cpp answers instead of Ollama. {problem}", problem=mismatch.reason))
     from .embedded import EmbeddedBackend  # loads the native library
 
     emit(note("Loading {file} in the built-in llama.cpp.", file=gguf.name))
-    return EmbeddedBackend(gguf, prompts, plan.chat.num_ctx)
+    return EmbeddedBackend(gguf, prompts, plan.chat.num_ctx, plan.chat.system if prompts.takes_system else "")
 
 
 def refuse_while_working(run: RunDirectory) -> None:

@@ -10,7 +10,7 @@ from ..failures import UserError
 from .template_contents import AS_IT_IS, Cleaning, Message, conversation
 from .template_go import go_template
 
-__all__ = ["ChatFormat", "Message", "SystemPlace"]
+__all__ = ["ChatFormat", "Message", "PromptMismatch", "SystemPlace", "no_system_place"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,13 @@ class ChatFormat:
     def go_template(self, server_adds_bos: bool) -> str:
         """The same as a Go template for Ollama, over `.Messages`; without the leading token if the server adds it."""
         return go_template(self, server_adds_bos)
+
+
+class PromptMismatch(UserError):
+    """Ollama cannot be brought to make the prompts that the tokenizer makes; the built-in llama.cpp is offered."""
+
+    def __init__(self, reason: str, advice: str, **values: object) -> None:
+        super().__init__(reason, advice, changes={"chat.backend": "embedded"}, **values)
 
 
 def no_system_place() -> UserError:

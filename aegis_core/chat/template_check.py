@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cancel import CancelToken
-from ..failures import UserError
 from .ollama import OllamaClient
 from .prompt import ChatPrompts
-from .template import Message
+from .template import Message, PromptMismatch
 from .template_verify import probe_conversations, quoted
 
 Row = dict[str, Any]
@@ -43,7 +42,7 @@ def check_server(
 ) -> PromptCheck:
     """What Ollama itself makes of the probe conversations; `system` is the model's own system text, if it has one.
 
-    UserError with both renderings where one differs from the tokenizer's; Cancelled if the user stops it.
+    PromptMismatch with both renderings where one differs from the tokenizer's; Cancelled if the user stops it.
     """
     talks = list(_probes(prompts, n_ctx, system))
     request = {"model": model, "stream": False, "truncate": False, "options": {"num_predict": 1, "num_ctx": n_ctx}}
@@ -121,7 +120,7 @@ def _require_same_text(prompts: ChatPrompts, text: str, rendered: str) -> None:
     led = rendered if rendered.startswith(prompts.bos) else prompts.bos + rendered
     expected = prompts.encode(text)
     if prompts.encode(rendered) != expected and prompts.encode(led) != expected:
-        raise UserError(
+        raise PromptMismatch(
             "Ollama makes another prompt of a conversation than the tokenizer: {server} instead of {tokenizer}.",
             "Set chat.backend to embedded, or update Ollama.",
             server=quoted(rendered),
@@ -132,7 +131,7 @@ def _require_same_text(prompts: ChatPrompts, text: str, rendered: str) -> None:
 def _require_same_count(prompts: ChatPrompts, text: str, n_read: int) -> None:
     n_expected = len(prompts.encode(text))
     if n_read != n_expected:
-        raise UserError(
+        raise PromptMismatch(
             "Ollama reads {n_read} tokens where the tokenizer counts {n_expected}: {tokenizer}.",
             "Set chat.backend to embedded, or update Ollama.",
             n_read=n_read,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ..failures import UserError
-from .template import ChatFormat, Message, SystemPlace
+from .template import ChatFormat, Message, PromptMismatch, SystemPlace
 from .template_contents import ALL_CLEANINGS
 
 Render = Callable[[list[Message], bool], str]
@@ -113,7 +113,7 @@ def _between(rendered: str, *contents: str) -> list[str]:
     for content in contents:
         before, found, rest = rest.partition(content)
         if not found or content in rest:
-            raise UserError(
+            raise PromptMismatch(
                 "The chat template of this model cannot be understood: it renders {rendered}.",
                 "Set chat.backend to embedded: the built-in llama.cpp uses the template as it is.",
                 rendered=json.dumps(rendered, ensure_ascii=False),

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Callable
 
-from ..failures import UserError
-from .template import ChatFormat, Message
+from .template import ChatFormat, Message, PromptMismatch
 from .template_derive import Render, talk
 
 _CONTENTS = (
@@ -35,15 +34,15 @@ def probe_conversations(with_system: bool) -> list[list[Message]]:
 
 
 def verify_format(derived: ChatFormat, render: Render, encode: Callable[[str], list[int]]) -> None:
-    """UserError, both renderings shown, unless the format agrees with the tokenizer on every probe conversation."""
+    """PromptMismatch, both renderings shown, unless the format agrees with the tokenizer on every probe."""
     for messages in probe_conversations(with_system=derived.system is not None):
         require_same(derived.render(messages), render(messages, True), encode)
 
 
 def require_same(ours: str, theirs: str, encode: Callable[[str], list[int]]) -> None:
-    """UserError with both renderings unless the format's (ours) and the tokenizer's are the same tokens."""
+    """PromptMismatch with both renderings unless the format's (ours) and the tokenizer's are the same tokens."""
     if ours != theirs or encode(ours) != encode(theirs):
-        raise UserError(
+        raise PromptMismatch(
             "Ollama cannot be given the chat template of this model: it renders {theirs}, derived was {ours}.",
             "Set chat.backend to embedded: the built-in llama.cpp uses the template as it is.",
             theirs=quoted(theirs),
