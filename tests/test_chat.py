@@ -26,6 +26,7 @@ from aegis_core.chat.session import open_backend
 from aegis_core.context import StepContext
 from aegis_core.events import AnswerFinished, Event, Log, Progress, StepFailed, Token, Verdict
 from aegis_core.failures import UserError
+from aegis_core.gguf_export.llama import LlamaServer
 from aegis_core.models.identity import BaseModel, write_base
 from aegis_core.plan import Plan, changed
 from aegis_core.run_directory import RunDirectory, read_json, write_json
@@ -70,10 +71,11 @@ def chat_run(
 
 
 @pytest.fixture
-def chat_server(monkeypatch: pytest.MonkeyPatch, chat_run: RunDirectory) -> Iterator[FakeOllama]:
-    """An Ollama beside the run, chosen by its plan."""
+def chat_server(monkeypatch: pytest.MonkeyPatch, chat_run: RunDirectory, pico_model: Path) -> Iterator[FakeOllama]:
+    """An Ollama beside the run, chosen by its plan, that counts tokens as the model's tokenizer does."""
     chat_run.write_plan(changed(chat_run.plan(), {"chat.backend": "auto"}))
-    with FakeOllama(answer=lambda messages: [GOOD]) as fake:
+    prompts = ChatPrompts(pico_model)
+    with FakeOllama(answer=lambda messages: [GOOD], count=lambda text: len(prompts.encode(text))) as fake:
         monkeypatch.setenv("OLLAMA_HOST", fake.address)
         yield fake
 
@@ -189,7 +191,9 @@ def test_random_weights_are_judged_gibberish(chat_run: RunDirectory) -> None:
     assert [row["question"] for row in rows] == [q.question for q in load_questions("en")[:3]]
     assert {row["backend"] for row in rows} == {"embedded"}
     assert any(isinstance(event, Token) for event in events)
-    assert read_json(chat_run.step_folder("chat") / "chat.json")["backend"] == "embedded"
+    summed = read_json(chat_run.step_folder("chat") / "chat.json")
+    assert summed["backend"] == "embedded" and summed["prompts"]["status"] == "pass"
+    assert "conversations tokenised; 3 of 3 answers" in summed["prompts"]["measured"]
 
 
 def test_good_answers_pass_and_the_loaded_model_is_found(chat_run: RunDirectory, chat_server: FakeOllama) -> None:
@@ -199,6 +203,30 @@ def test_good_answers_pass_and_the_loaded_model_is_found(chat_run: RunDirectory,
     assert found["ollama_loaded"].status == "pass"
     row = transcript(chat_run)[0]
     assert (row["backend"], row["answer"], row["verdict"]["passed"]) == ("ollama", GOOD, True)
+    prompts = read_json(chat_run.step_folder("chat") / "chat.json")["prompts"]
+    assert prompts["status"] == "pass" and "conversations rendered; 1 of 1 answers" in prompts["measured"]
+
+
+def test_no_question_is_put_to_a_server_that_makes_other_prompts(
+    chat_run: RunDirectory, chat_server: FakeOllama
+) -> None:
+    chat_server.count = lambda text: 7
+    with pytest.raises(UserError, match="reads 7 tokens where the tokenizer counts"):
+        ask_all(chat_run)
+    assert not (chat_run.step_folder("chat") / "transcript.jsonl").exists()
+    assert len(chat_server.chats) == 1
+
+
+def test_a_file_that_llama_cpp_reads_otherwise_is_told_and_marked(
+    chat_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenize = LlamaServer.tokenize
+    monkeypatch.setattr(LlamaServer, "tokenize", lambda self, text: [*tokenize(self, text), 1])
+    chat_run.write_plan(changed(chat_run.plan(), {"chat.n_questions": 1}))
+    events = ask_all(chat_run)
+    assert any(isinstance(e, Log) and "otherwise than the tokenizer" in e.text for e in events)
+    prompts = read_json(chat_run.step_folder("chat") / "chat.json")["prompts"]
+    assert prompts["status"] == "fail" and "is read as" in prompts["measured"]
 
 
 def test_a_model_that_another_one_replaced_does_not_count_as_loaded(
@@ -224,7 +252,7 @@ def test_answers_already_given_are_not_asked_for_again(chat_run: RunDirectory, c
     cancel = CancelToken()
 
     def answer_then_stop(messages: list[dict[str, Any]]) -> list[str]:
-        if len(chat_server.chats) == 2:
+        if len(chat_server.chats) == 3:  # the first one only counts tokens
             cancel.cancel()
         return [GOOD]
 
@@ -237,12 +265,16 @@ def test_answers_already_given_are_not_asked_for_again(chat_run: RunDirectory, c
     chat_server.chats.clear()
     events = ask_all(chat_run)
     assert len(kept) == 1 and kept[0].items() <= (transcript(chat_run)[0] | {"verdict": kept[0]["verdict"]}).items()
-    assert len(transcript(chat_run)) == 3 and len(chat_server.chats) == 2
+    assert len(transcript(chat_run)) == 3 and len(chat_server.chats) == 3
     assert [e.done for e in events if isinstance(e, Progress) and e.unit == "answers"] == [1, 2, 3]
 
 
 def test_an_answer_that_breaks_off_fails_the_step(chat_run: RunDirectory, chat_server: FakeOllama) -> None:
-    chat_server.faults["chat"] = "cut"
+    def cut_from_now_on(messages: list[dict[str, Any]]) -> list[str]:
+        chat_server.faults["chat"] = "cut"
+        return [GOOD]
+
+    chat_server.answer = cut_from_now_on
     with pytest.raises(UserError, match="broke off"):
         ask_all(chat_run)
     assert not (chat_run.step_folder("chat") / "transcript.jsonl").exists()

@@ -15,6 +15,7 @@ from .ollama_model import OllamaBackend
 from .questions import Question
 from .session import open_backend
 from .template import Message
+from .template_check import PromptCheck
 from .transcript import append_row, read_rows
 from .verdict import Surprise
 
@@ -25,7 +26,7 @@ PHASES = {"aegis": "", "base": "base model"}
 def interview(plan: Plan, ctx: StepContext, model: str, questions: Sequence[Question], path: Path) -> list[Row]:
     """The transcript of a model, aegis or base, in the order of the questions; what was answered is not asked again.
 
-    UserError if there is nothing to talk to, or if an answer breaks off.
+    UserError if there is nothing to talk to, if its prompts are not the tokenizer's, or if an answer breaks off.
     """
     rows = read_rows(path)
     answered = {row["question"] for row in rows}
@@ -33,9 +34,10 @@ def interview(plan: Plan, ctx: StepContext, model: str, questions: Sequence[Ques
     if missing := [question for question in questions if question.question not in answered]:
         backend = open_backend(ctx.run, plan, model, ctx.emit, ctx.cancel)
         try:
+            check = _checked_prompts(ctx, backend).row()
             for question in missing:
                 ctx.cancel.check()
-                rows.append(_asked(plan, ctx, backend, model, question))
+                rows.append(_asked(plan, ctx, backend, model, question) | {"prompt_check": check})
                 append_row(path, rows[-1])
                 ctx.emit(Progress(len(rows), len(questions), "answers", PHASES[model]))
             _free_memory(backend)
@@ -48,6 +50,14 @@ def judged(row: Row, question: Question) -> Row:
     """The row with a verdict from what stands in it."""
     surprise = Surprise.of(row.get("surprise"))
     return row | {"verdict": judge(row["answer"], question, row["language"], row["reason"], surprise).row()}
+
+
+def _checked_prompts(ctx: StepContext, backend: Backend) -> PromptCheck:
+    """UserError if the answers would come from other prompts than those the model was trained on."""
+    check = backend.check_prompts(ctx.cancel)
+    if check.problem:  # here it is given the tokenizer's tokens; Ollama and others give it text
+        ctx.emit(warning("llama.cpp reads prompts otherwise than the tokenizer: {problem}.", problem=check.problem))
+    return check
 
 
 def _asked(plan: Plan, ctx: StepContext, backend: Backend, model: str, question: Question) -> Row:

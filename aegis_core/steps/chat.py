@@ -6,6 +6,7 @@ from typing import Any
 from ..chat.interview import interview
 from ..chat.questions import load_questions
 from ..chat.second_opinion import ask_base, measure_surprise
+from ..chat.template_check import summary as summary_of_prompts
 from ..chat.transcript import read_rows
 from ..context import StepContext
 from ..events import Verdict
@@ -82,6 +83,7 @@ def _figures(rows: list[Row]) -> Row:
         "n_passed": _n_passed(rows),
         "seconds": round(seconds, 3),
         "tokens_per_second": sum(row["n_tokens"] for row in rows) / seconds if seconds else 0.0,
+        "prompts": summary_of_prompts(rows),
     }
 
 
