@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import plan as plans
 from .cancel import Cancelled, CancelToken
+from .chat.ollama_room import free_memory
 from .context import StepContext
 from .events import (
     Artifact,
@@ -46,6 +47,8 @@ from .run_directory import BEFORE, RunDirectory, read_done, read_json, rename, s
 from .search.applying import allowed
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
+NEED_MEMORY = ("search", "schedule", "train", "fuse", "export")
+"""Steps that load the model: one that Ollama still holds from a chat would take the card's memory from them."""
 _BEGUN = "begun.json"
 REPORT_FILES = ("report.json", "report.md", "report.html")
 
@@ -112,6 +115,8 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
                 missing=", ".join(missing),
             )
         ctx.cancel.check()
+        if step.id in NEED_MEMORY:
+            free_memory(ctx.emit)
         _begin(ctx.run, plan, step, inputs)
         step.run(plan, ctx)
         # the plan first: were the marker there already, a kill in between would lose what the search found

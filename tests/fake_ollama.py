@@ -1,6 +1,7 @@
 """A local server that speaks Ollama's HTTP API and refuses what the real one refuses; for tests only.
 
-It stores blobs, makes models of them and renders their templates; the words of an answer are given by the test.
+It stores blobs, makes models of them and renders their templates; the words of an answer are given by the test. Where
+the real one passes over a field it does not know, this one refuses it, so that a misspelt field cannot hide.
 """
 
 import hashlib
@@ -8,33 +9,72 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fake_ollama_import as imports
 import go_template
+from fake_ollama_faults import PAGES, Page, hung_up, spoiled
 
 Row = dict[str, Any]
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 WRONG_TYPES = {"temperature": (int, float), "top_p": (int, float), "top_k": (int,), "seed": (int,), "num_ctx": (int,)}
+FIELDS: dict[str, tuple[str, ...]] = {
+    "version": (),
+    "tags": (),
+    "ps": (),
+    "show": ("model", "verbose"),
+    "delete": ("model",),
+    "generate": ("model", "keep_alive"),
+    "create": (
+        "model",
+        "files",
+        "from",
+        "template",
+        "system",
+        "parameters",
+        "messages",
+        "license",
+        "quantize",
+        "stream",
+    ),
+    "chat": (
+        "model",
+        "messages",
+        "stream",
+        "options",
+        "keep_alive",
+        "truncate",
+        "shift",
+        "think",
+        "_debug_render_only",
+    ),
+}
+METHODS = {"version": "GET", "tags": "GET", "ps": "GET", "delete": "DELETE"}  # the others: POST
 
 
 @dataclass
 class Model:
+    """`template` is the one in use: the file's own Jinja where that was preferred to the one sent."""
+
     file_digest: str
     digest: str
     template: str
     request: Row
+    jinja: bool = False
+    size: int = 2048
 
 
 @dataclass
 class FakeOllama:
     """`answer` gives the pieces of an answer to the messages; `count` the tokens of a rendered prompt.
 
-    faults maps a path's last word (chat, create, blobs, version) to one of: slow, 500, error line, cut, ends early,
-    malformed, silent; "show": "swapped" returns another template than was sent.
+    faults maps a path's last word (chat, create, blobs, version …) to one of: slow, 500, error line, cut, ends early,
+    malformed, silent, stall (takes no more of an upload), html, 407, another program; "show": "swapped" returns another
+    template than was sent. Whatever waits is let go when `patience` is set.
     """
 
     answer: Callable[[list[Row]], list[str]] = lambda messages: ["It ", "depends."]
@@ -42,12 +82,19 @@ class FakeOllama:
     version: str = "0.14.2"
     tells_renderings: bool = True
     """False as in versions before the autumn of 2025, which answer instead."""
+    vram_bytes: int = 0
+    """What every loaded model holds of the graphics memory."""
     faults: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     loaded: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
     chats: list[Row] = field(default_factory=list)
+    stalled: threading.Event = field(default_factory=threading.Event)
+    """Set when an upload is made to wait."""
+    gone: threading.Event = field(default_factory=threading.Event)
+    """Set when a client has hung up while it was made to wait."""
+    patience: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "FakeOllama":
         handler = type("Handler", (_Handler,), {"ollama": self})
@@ -57,6 +104,7 @@ class FakeOllama:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.patience.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -64,10 +112,17 @@ class FakeOllama:
     def address(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def rendered(self, model: str, messages: list[Row]) -> str:
+    def rendered(self, name: str, messages: list[Row]) -> str:
+        """The prompt; the model's own system text goes before a conversation that has none."""
+        model = self.models[full(name)]
+        told = model.request.get("system")
+        if told and (not messages or messages[0]["role"] != "system"):
+            messages = [{"role": "system", "content": told}, *messages]
+        if model.jinja:
+            return imports.render_jinja(model.template, messages)
         rows = [{"Role": m["role"], "Content": m["content"]} for m in messages]
         system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-        return go_template.render(self.models[full(model)].template, {"Messages": rows, "System": system})
+        return go_template.render(model.template, {"Messages": rows, "System": system})
 
 
 def full(name: str) -> str:
@@ -97,36 +152,85 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve("POST")
 
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
     def do_DELETE(self) -> None:
         self._serve("DELETE")
 
     def _serve(self, method: str) -> None:
         self.ollama.requests.append((method, self.path))
-        word = self.path.split("/")[2]
+        word = [*self.path.split("/"), "", ""][2]
         fault = self.ollama.faults.get(word, "")
-        body = self._body()
         try:
-            if self.headers["Host"].split(":")[0] not in ("127.0.0.1", "localhost"):
-                raise _Refusal(403, "")
-            if fault == "slow":
-                time.sleep(3)
-            if fault == "500":
-                raise _Refusal(500, "llama-server process has terminated: error loading model: missing tensor")
-            if word == "blobs":
-                self._blob(method, self.path.rsplit("/", 1)[1], body)
-            else:
-                self._api(word, json.loads(body or b"{}"), fault)
+            if fault == "stall" and method == "POST":
+                self._stall()
+                return
+            if fault == "cut" and word == "blobs" and method == "POST":
+                self.rfile.read(1 << 20)
+                self.close_connection = True
+                return
+            self._answer(method, word, fault, self._body())
         except _Refusal as refusal:
             text = json.dumps({"error": str(refusal)}) if str(refusal) else ""
             self._whole(refusal.status, text)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def _answer(self, method: str, word: str, fault: str, body: bytes) -> None:
+        if fault in PAGES:
+            self._page(PAGES[fault])
+            return
+        local = ("127.0.0.1", "localhost")
+        origin = self.headers.get("Origin", "http://localhost").split("//")[-1].split(":")[0]
+        if self.headers["Host"].split(":")[0] not in local or origin not in local:
+            raise _Refusal(403, "")
+        if fault == "slow":
+            self.ollama.patience.wait(3)
+        if fault == "500":
+            raise _Refusal(500, "llama-server process has terminated: error loading model: missing tensor")
+        if self.path == "/":
+            self._whole(200, "Ollama is running")
+        elif re.fullmatch("/api/blobs/[^/]+", self.path) and method in ("HEAD", "POST"):
+            self._blob(method, self.path.rsplit("/", 1)[1], body)
+        elif self.path != f"/api/{word}" or word not in FIELDS:
+            self._page(Page(404, "text/plain", "404 page not found"))
+        elif method != METHODS.get(word, "POST"):
+            self._page(Page(405, "text/plain", "405 method not allowed"))
+        else:
+            self._api(word, self._request(word, body), fault)
+
+    def _request(self, word: str, body: bytes) -> Row:
+        try:
+            request = json.loads(body or b"{}")
+        except ValueError as error:
+            raise _Refusal(400, str(error)) from error
+        if unknown := set(request) - set(FIELDS[word]):
+            raise _Refusal(400, f"unknown fields {sorted(unknown)}")
+        return request  # type: ignore[no-any-return]
+
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             self.close_connection = True
             return b""
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _stall(self) -> None:
+        """Take nothing of what is sent until the test lets go; then see whether the client is still there."""
+        self.ollama.stalled.set()
+        self.close_connection = True
+        self.ollama.patience.wait(30)
+        n_expected = int(self.headers.get("Content-Length", 0))
+        if len(self.rfile.read(n_expected)) < n_expected:
+            self.ollama.gone.set()
+
+    def _silence(self) -> None:
+        """Say nothing for three seconds, or until the client hangs up, or until the test lets go."""
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline and not self.ollama.patience.is_set():
+            if hung_up(self.connection):
+                self.ollama.gone.set()
+                raise ConnectionResetError
 
     def _blob(self, method: str, digest: str, body: bytes) -> None:
         if not DIGEST.fullmatch(digest):
@@ -149,16 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
             case "version":
                 self._whole(200, "<html>" if fault == "malformed" else json.dumps({"version": ollama.version}))
             case "tags":
-                rows = [
-                    {"name": name, "model": name, "digest": m.digest, "size": 2048} for name, m in ollama.models.items()
-                ]
-                self._whole(200, json.dumps({"models": rows}))
+                self._models([self._row(name) | {"size": model.size} for name, model in ollama.models.items()], fault)
             case "ps":
-                rows = [
-                    {"name": n, "model": n, "digest": ollama.models[n].digest, "size": 2048, "size_vram": 0}
-                    for n in sorted(ollama.loaded)
-                ]
-                self._whole(200, json.dumps({"models": rows}))
+                sizes = {"size": 2048, "size_vram": ollama.vram_bytes}
+                self._models([self._row(name) | sizes for name in sorted(ollama.loaded)], fault)
             case "show":
                 model = self._model(request)
                 template = "{{ .Prompt }}" if fault == "swapped" else model.template
@@ -166,17 +264,25 @@ class _Handler(BaseHTTPRequestHandler):
             case "delete":
                 self._model(request)
                 ollama.models.pop(full(request["model"]))
+                ollama.loaded.discard(full(request["model"]))
                 self._whole(200, "")
             case "generate":
                 self._model(request)
+                if request.get("keep_alive") != 0:
+                    raise _Refusal(400, "this server unloads only")
                 ollama.loaded.discard(full(request["model"]))
                 self._whole(200, json.dumps({"done": True, "done_reason": "unload"}))
             case "create":
-                self._stream(self._created(request), fault)
+                rows = [{"status": step} for step in self._created(request)]
+                self._stream(rows if request.get("stream", True) else rows[-1:], fault)
             case "chat":
                 self._chat(request, fault)
-            case _:
-                raise _Refusal(404, "404 page not found")
+
+    def _row(self, name: str) -> Row:
+        return {"name": name, "model": name, "digest": self.ollama.models[name].digest}
+
+    def _models(self, rows: list[Row], fault: str) -> None:
+        self._whole(200, '{"models": [{"na' if fault == "malformed" else json.dumps({"models": rows}))
 
     def _model(self, request: Row) -> Model:
         name = str(request.get("model", ""))
@@ -184,28 +290,35 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(404, f"model '{name}' not found")
         return self.ollama.models[full(name)]
 
-    def _created(self, request: Row) -> list[Row]:
+    def _created(self, request: Row) -> list[str]:
         name, files = str(request.get("model", "")), request.get("files")
         if not NAME.fullmatch(name):
             raise _Refusal(400, "invalid model name")
         if not files:
             raise _Refusal(400, "neither 'from' or 'files' was specified")
         file, digest = next(iter(files.items()))
-        if file.startswith("/") or ".." in file:
+        if file.startswith(("/", "\\")) or ".." in file or ":" in file:
             raise _Refusal(400, "file path must be relative")
         if digest not in self.ollama.blobs:
             raise _Refusal(400, f"blob {digest} not found")
-        if self.ollama.blobs[digest][:4] != b"GGUF":
-            raise _Refusal(400, "supplied file was not in GGUF format")
         template = request.get("template", "{{ .Prompt }}")
         try:
+            content = imports.read(self.ollama.blobs[digest])
+            if request.get("quantize"):
+                imports.check_quantize(request["quantize"], content)
             go_template.check(template)
+        except imports.NotTaken as error:
+            raise _Refusal(400, str(error)) from error
         except go_template.TemplateSyntaxError as error:
             raise _Refusal(400, f"template error: {error}") from error
+        layer = (
+            "using existing" if any(m.file_digest == digest for m in self.ollama.models.values()) else "creating new"
+        )
+        own = content.preferred_to(template)
         manifest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        self.ollama.models[full(name)] = Model(digest, manifest, template, request)
-        steps = ["parsing GGUF", f"using existing layer {digest}", "writing manifest", "success"]
-        return [{"status": step} for step in steps]
+        size = len(self.ollama.blobs[digest])
+        self.ollama.models[full(name)] = Model(digest, manifest, own or template, request, bool(own), size)
+        return ["parsing GGUF", "verifying conversion", f"{layer} layer {digest}", "writing manifest", "success"]
 
     def _chat(self, request: Row, fault: str) -> None:
         self._model(request)
@@ -231,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in _spoiled([json.dumps(row) for row in rows], fault):
+        for line in spoiled([json.dumps(row) for row in rows], fault, self._silence):
             if line is None:  # the connection is cut
                 self.close_connection = True
                 return
@@ -240,25 +353,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
 
-    def _whole(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text.encode())))
+    def _page(self, page: Page) -> None:
+        self._whole(page.status, page.text, {"Content-Type": page.kind, **page.headers})
+
+    def _whole(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        kind = {"Content-Type": "application/json; charset=utf-8"}
+        self.send_response_only(status)
+        for name, value in (kind | (headers or {}) | {"Content-Length": str(len(text.encode()))}).items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(text.encode())
-
-
-def _spoiled(lines: list[str], fault: str) -> Iterator[str | None]:
-    yield lines[0]
-    if fault == "silent":
-        time.sleep(3)
-    spoilt: dict[str, str | None] = {
-        "error line": json.dumps({"error": "an error was encountered while running the model"}),
-        "malformed": '{"model": "aegis", "mess',
-        "cut": None,
-    }
-    if fault in spoilt:
-        yield spoilt[fault]
-    if fault in spoilt or fault == "ends early":
-        return
-    yield from lines[1:]

@@ -12,7 +12,7 @@ import typer
 
 from ..failures import UsageError, explain
 from ..hardware import CARD_ORDER
-from . import apply, demo, overrule, preview, runs, verify, work
+from . import apply, demo, ollama, overrule, preview, runs, verify, work
 
 
 def _leave(code: int | None, debug: bool) -> None:
@@ -41,6 +41,7 @@ app.command()(work.chat)
 app.command()(apply.apply)
 app.command()(overrule.overrule)
 app.command()(demo.demo)
+app.add_typer(ollama.app, name="ollama")
 
 
 @app.callback()
