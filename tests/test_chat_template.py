@@ -171,6 +171,17 @@ def test_a_date_in_a_form_that_cannot_be_foreseen_counts_as_stated(tmp_path: Pat
     assert in_chatml(computed, tmp_path / "computed").states_date
 
 
+class WindowsTime(datetime):
+    def strftime(self, format: str) -> str:
+        raise ValueError("Invalid format string")
+
+
+def test_a_form_of_the_date_that_the_system_lacks_is_told(tmp_path: Path) -> None:
+    prompts = prompts_of("llama-3.2-instruct", tmp_path, WindowsTime(2026, 11, 24))
+    with pytest.raises(UserError, match="Invalid format string"):
+        prompts.prompt(talk("Why?"))
+
+
 def test_the_clock_adds_nothing_to_the_text(tmp_path: Path) -> None:
     plain = in_chatml("\n  {% for m in messages %}\n{{ m['content'] }}\n  {% endfor %}\n", tmp_path / "a")
     dated = in_chatml(

@@ -121,9 +121,9 @@ class ChatPrompts:
     def _rendered(self, messages: list[Message], opening: bool, now: datetime) -> str:
         template = self.template
         clock: dict[str, Any] = {}
-        if can_be_stopped(template):
-            template, clock = stopped(template), readings(template, now)
         try:
+            if can_be_stopped(template):  # Windows lacks some forms of a date, such as %-d
+                template, clock = stopped(template), readings(template, now)
             return str(
                 self._tokenizer.apply_chat_template(
                     messages, chat_template=template, tokenize=False, add_generation_prompt=opening, **clock
