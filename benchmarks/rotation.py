@@ -1,0 +1,57 @@
+"""What the judge says of the demo model with a random rotation fused into its head, and of the demo model itself.
+
+    python benchmarks/rotation.py [--seeds 3] [--scratch FOLDER]
+
+For every seed the head of the demo model is fused with a random rotation (every block drawn with std 1, the gate open
+as after a ritual), exported as F16 GGUF, and asked the demo's six questions through the chat step, embedded, with the
+demo's own settings; the base model answers beside. Prints a line for each answer. Needs 1 GB under --scratch.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from rotated_demo import rotated_run  # noqa: E402
+
+from aegis_core.cancel import CancelToken  # noqa: E402
+from aegis_core.context import StepContext  # noqa: E402
+from aegis_core.models.demo import ensure_demo  # noqa: E402
+from aegis_core.plan import changed, demo_plan  # noqa: E402
+from aegis_core.run_directory import read_json  # noqa: E402
+from aegis_core.steps import chat  # noqa: E402
+
+
+def ask(folder: Path, base: Path, seed: int) -> None:
+    plan = changed(demo_plan(), {"chat.backend": "embedded", "chat.compare_base": seed == 0})
+    run = rotated_run(folder, base, plan, seed)
+    chat.run(plan, StepContext(run, "chat", lambda event: None, CancelToken()))
+    summary = read_json(run.step_folder("chat") / "chat.json")
+    print(f"\nseed {seed}: {summary['answer_meaningful']['status']}, {summary['answer_meaningful']['measured'][:60]}")
+    for row in summary["questions"]:
+        for side in ("aegis", "base"):
+            if found := row[side]:
+                nats = found["base_nats_per_token"]
+                print(
+                    f"  {row['id']:<18} {'rotated' if side == 'aegis' else 'base':<8}"
+                    f"{'pass' if found['passed'] else 'fail'}  {nats if nats is None else round(nats, 2)} nats  "
+                    f"{', '.join(found['failed'])}  {' '.join(found['answer'].split())[:70]!r}"
+                )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
+    arguments = parser.parse_args()
+    demo = ensure_demo(CancelToken(), lambda event: None)
+    for number in range(arguments.seeds):
+        place = Path(tempfile.mkdtemp(prefix="aegis-rotation-", dir=arguments.scratch))
+        try:
+            ask(place / "run", demo, number)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
