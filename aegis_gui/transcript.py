@@ -134,12 +134,13 @@ class Entry(QWidget):
         self.asked.who.setText(tr("Question"))
         self.answered.who.setText(str(self._row.get("model", "")))
         self.answered.show_remark(self._remark())
-        n_passed = sum(bool(check.get("passed")) for check in self._checks)
+        measured = [check for check in self._checks if _status(check) != "skipped"]
+        n_passed = sum(_status(check) == "pass" for check in measured)
         self.shape.setVisible(self._passed is not None)
         self.word.setText(
             "" if self._passed is None else tr("a meaningful answer") if self._passed else tr("not a meaningful answer")
         )
-        self.fold.setText(filled("{passed} of {total} checks passed", passed=n_passed, total=len(self._checks)))
+        self.fold.setText(filled("{passed} of {total} checks passed", passed=n_passed, total=len(measured)))
         self.fold.setVisible(bool(self._checks))
         self._unfold(self.fold.isChecked())
 
@@ -147,7 +148,7 @@ class Entry(QWidget):
         verdicts = [
             Verdict(
                 str(check.get("name", "")),
-                "pass" if check.get("passed") else "fail",
+                _status(check),
                 str(check.get("measured", "")),
                 str(check.get("expected", "")),
             )
@@ -165,3 +166,8 @@ class Entry(QWidget):
         if backend:
             parts.append(tr(BACKENDS.get(backend, backend)))
         return " · ".join(parts)
+
+
+def _status(check: Mapping[str, Any]) -> str:
+    """pass, fail or skipped (not measured); transcripts of earlier versions know the first two alone."""
+    return str(check.get("status") or ("pass" if check.get("passed") else "fail"))
