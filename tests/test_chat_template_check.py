@@ -33,7 +33,7 @@ from aegis_core.plan import ChatPlan, Plan, changed
 from aegis_core.run_directory import RunDirectory, read_json, write_json
 
 SAMPLING = Sampling(0.7, 0.9, 40, 1.1, 50, 0)
-NAMES = sorted(FAMILIES)
+NAMES = ("phi-3.5-mini-instruct", "llama-3-instruct", "mistral-7b-instruct-v0.3", "gemma-2-it")
 N_PROBES = len(probe_conversations(with_system=True))
 
 
