@@ -79,7 +79,7 @@ def _pieces(source: str) -> Iterator[tuple[str, Any]]:
 
 def _action(rest: str) -> tuple[list[str], str, bool]:
     """The words of an action, what follows it, and whether blanks there are trimmed."""
-    words = []
+    words: list[str] = []
     if rest.startswith("/*"):
         rest = rest.partition("*/")[2]
     while True:
