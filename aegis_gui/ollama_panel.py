@@ -21,7 +21,7 @@ from .theme import Theme
 
 ICON = QSize(14, 14)
 DOWNLOAD = QUrl("https://ollama.com/download")
-HEADINGS = (mark("Model"), mark("Size"), mark("Made by"), mark("In memory"))
+HEADINGS = (mark("Model"), mark("On disk"), mark("Made by"), mark("In memory"))
 MEANS = {Presence.RUNNING: ("check", "success"), Presence.STOPPED: ("circle", "secondary")}
 MEANS |= {Presence.ABSENT: ("circle", "secondary")}
 LOOKING, STARTING, WORKING = mark("Asking Ollama …"), mark("Starting Ollama …"), mark("Ollama is at work …")

@@ -39,7 +39,7 @@ def test_the_collector_sees_the_window_and_the_engine() -> None:
     assert found["Run this step"].startswith("aegis_gui/")
     assert found["There is no run in {path}: plan.json is missing."] == "aegis_core/run_directory.py"
     assert found["Optimiser steps."] == "aegis_core/plan.py"
-    assert found["nobody answers at {place}"] == "aegis_core/steps/check.py"
+    assert found["{version} at {address}"] == "aegis_core/steps/check.py"
 
 
 def test_the_language_changes_while_widgets_are_on_screen(qapp: QApplication, language: Language) -> None:
@@ -70,8 +70,9 @@ def test_values_are_put_in_after_translating(language: Language) -> None:
 
 def test_a_text_that_arrives_filled_is_recognised_by_its_template(language: Language) -> None:
     language.use("ja")
-    expected = japanese()["nobody answers at {place}"].format(place="http://127.0.0.1:11434")
-    assert said("nobody answers at http://127.0.0.1:11434") == expected
+    here = {"version": "0.14.2", "address": "http://127.0.0.1:11434"}
+    expected = japanese()["Ollama {version} answers at {address}."].format(**here)
+    assert said("Ollama 0.14.2 answers at http://127.0.0.1:11434.") == expected
     assert said("2.14.3") == "2.14.3"
     language.use("en")
     assert said("nobody answers at here") == "nobody answers at here"
