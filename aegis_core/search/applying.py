@@ -29,7 +29,7 @@ def changes_of(step: str, params: dict[str, Any]) -> dict[str, Any]:
 
 def allowed(plan: Plan, step: Step, changes: dict[str, Any]) -> dict[str, Any]:
     """Those of the changes that the step may write: what a later search that is switched on finds wins."""
-    later = STEPS[STEPS.index(step) + 1 :]
+    later = STEPS[[known.id for known in STEPS].index(step.id) + 1 :]
     taken = [
         name for other in later if other.optional and plans.get(plan, f"{other.id}.enabled") for name in other.owns
     ]
