@@ -175,13 +175,21 @@ class Line(Control):
 
 
 class Number(Line):
-    """An int or float, typed; scientific notation is welcome. Up and Down change whole numbers by one."""
+    """An int or float, typed; scientific notation is welcome. Up and Down change whole numbers by one.
+
+    A value with more digits than are shown stays the value it is until another one is typed.
+    """
+
+    _shown: tuple[str, Any] = ("", None)
 
     def __init__(self, field: PlanField) -> None:
         super().__init__(field)
         self.line.setFont(themes.tabular())
 
     def value(self) -> float | int:
+        if self.line.text() == self._shown[0] and self._shown[1] is not None:
+            exact: float | int = self._shown[1]
+            return exact
         entered = self.line.text().strip().replace(",", "").replace("−", "-")
         try:
             number = int(entered) if self.field.type is int else float(entered)
@@ -196,6 +204,7 @@ class Number(Line):
 
     def set_value(self, value: Any) -> None:
         super().set_value(value if self.field.type is int else plain(value))
+        self._shown = (self.line.text(), value)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {Qt.Key.Key_Up: 1, Qt.Key.Key_Down: -1}

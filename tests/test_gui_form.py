@@ -66,6 +66,20 @@ def test_a_finished_edit_is_in_plan_json(qtbot: QtBot, state: AppState) -> None:
     assert RunDirectory(state.run.path).plan().train.learning_rate == 3e-4
 
 
+def test_a_value_with_more_digits_than_are_shown_stays_what_it_is(qtbot: QtBot, state: AppState) -> None:
+    """A search finds such values; leaving the page must not round them."""
+    exact = 0.00083113036921281723
+    state.change({"train.learning_rate": exact})
+    made = form(qtbot, state, "train.learning_rate")
+    line = made.rows["train.learning_rate"].control.line
+    assert len(line.text()) < 15
+    line.setFocus()
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    assert made.settle() and state.plan.train.learning_rate == exact
+    typed(qtbot, made, "train.learning_rate", "8.3e-4")
+    assert made.settle() and state.plan.train.learning_rate == 8.3e-4
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

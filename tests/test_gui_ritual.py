@@ -18,6 +18,7 @@ from aegis_gui.window import Window
 
 ROOT = Path(__file__).parent.parent
 STEP_MILLISECONDS = 240_000
+SEARCHED = {"search.enabled": True, "search.n_trials": 4, "search.tokens_per_trial": 512}
 FILES = (
     "check/check.json",
     "prepare/base.json",
@@ -47,7 +48,7 @@ def window(qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_clicking_through_every_page_gives_every_file(
     window: Window, qtbot: QtBot, tmp_path: Path, pico_plan: Plan
 ) -> None:
-    plan = changed(pico_plan, {"chat.n_questions": 1, "chat.max_tokens": 16, "schedule.enabled": True})
+    plan = changed(pico_plan, {"chat.n_questions": 1, "chat.max_tokens": 16, "schedule.enabled": True} | SEARCHED)
     run = RunDirectory.create(tmp_path / "ri tual 儀式", plan)
     window.home.open_run(run.path)
     walked = []
@@ -62,7 +63,7 @@ def test_clicking_through_every_page_gives_every_file(
         assert window.page == page
         assert window.state.status(page) is Status.DONE, texts(window.pages[page])
         walked.append(page)
-    assert walked == [page for page in PAGES[1:] if page != "search"]
+    assert walked == list(PAGES[1:])
     assert [name for name in FILES if not (run.path / name).is_file()] == []
     report = read_json(run.path / "report.json")
     assert report["indicators"]["training_completed"]["status"] == "pass"
@@ -71,7 +72,15 @@ def test_clicking_through_every_page_gives_every_file(
     assert report["indicators"]["gguf_verified"]["status"] == "pass"
     assert "passed" in texts(window.pages["fuse"])
     assert window.state.plan.soul.schedule == RunDirectory(run.path).plan().soul.schedule
-    assert weights_of(run) == weights_of(in_the_terminal(tmp_path / "terminal", plan))
+    other = in_the_terminal(tmp_path / "terminal", plan)
+    assert weights_of(run) == weights_of(other)
+    assert trials_of(run) == trials_of(other) and len(trials_of(run)) == SEARCHED["search.n_trials"]
+
+
+def trials_of(run: RunDirectory) -> list[dict[str, object]]:
+    """Everything about every trial but how long it took."""
+    rows = read_json(run.step_folder("search") / "trials.json")
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def in_the_terminal(folder: Path, plan: Plan) -> RunDirectory:

@@ -189,18 +189,19 @@ def test_a_search_in_which_every_trial_fails_is_refused(
 
 
 def test_a_hopeless_trial_is_pruned(prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After two good trials, one that hardly learns is cut short at its first glance."""
-    rates = iter([1e-2, 1e-2, 1e-9])
+    """After as many good trials as it takes, one that hardly learns is cut short at its first glance."""
+    n_good = search_step.FEWEST_OTHERS
+    rates = iter([1e-2] * n_good + [1e-9])
 
     def set_rates(trial: optuna.Trial, space: Any) -> dict[str, Any]:
         rate = next(rates)
         return {"learning_rate": trial.suggest_float("learning_rate", rate, rate), "batch_size": 1}
 
     monkeypatch.setattr(search_step, "suggest", set_rates)
-    search_step.run(search_plan(search__n_trials=3, search__tokens_per_trial=1024), prepared_context)
+    search_step.run(search_plan(search__n_trials=n_good + 1, search__tokens_per_trial=1024), prepared_context)
     rows = read_json(prepared_context.folder / "trials.json")
-    assert [row["state"] for row in rows] == ["COMPLETE", "COMPLETE", "PRUNED"]
-    assert rows[2]["value"] is None and set(rows[2]["intermediate"]) == {"25"}
+    assert [row["state"] for row in rows] == ["COMPLETE"] * n_good + ["PRUNED"]
+    assert rows[-1]["value"] is None and set(rows[-1]["intermediate"]) == {"25"}
 
 
 def test_a_budget_too_small_for_two_steps_is_refused(prepared_context: StepContext) -> None:

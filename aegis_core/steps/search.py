@@ -20,6 +20,7 @@ from ..search.space import suggest, token_budget, trial_plan
 from ..search.study import Placed, StudyPlan, TrialFailed, Tried, best_of, refuse_without_best, run_study
 
 _NOT_SHARED = ("enabled", "apply", "n_trials", "minutes", "compare", "repeats", "storage")
+FEWEST_OTHERS = 5
 _GLANCE_PERCENT = 25  # see short_run.QUARTERS
 
 
@@ -75,7 +76,8 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if plan.search.pruner == "successive_halving":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=_GLANCE_PERCENT, reduction_factor=3)
-    return optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials(plan.search.n_trials))
+    # The median of two or three others is no measure: a short study would cut nearly all of its trials short.
+    return optuna.pruners.MedianPruner(n_startup_trials=max(FEWEST_OTHERS, n_startup_trials(plan.search.n_trials)))
 
 
 def _name(plan: Plan, ctx: StepContext) -> str:
