@@ -191,6 +191,11 @@ def test_both_backends_refuse_a_conversation_beyond_the_context_in_the_same_word
     assert server.chats == []
 
 
+def test_what_the_plan_does_not_set_is_as_ollama_has_it_by_itself() -> None:
+    ollamas = {"min_p": 0.0, "typical_p": 1.0, "repeat_last_n": 64, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+    assert ollamas == NEUTRAL
+
+
 def test_a_prompt_must_leave_room_for_an_answer() -> None:
     refuse_overflow(255, 256)
     with pytest.raises(UserError):
