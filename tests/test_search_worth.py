@@ -1,7 +1,11 @@
 """What a search is worth, what it looks for, and how its trials get into the plan."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +148,57 @@ def test_every_pruner_ends_a_study(prepared_context: StepContext, monkeypatch: p
     search_step.run(search_plan(search__n_trials=12, search__pruner=pruner), prepared_context)
     states_ = [row["state"] for row in read_json(prepared_context.folder / "trials.json")]
     assert len(states_) == 12 and ("PRUNED" in states_) == (pruner != "off")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from test_hyperparameter_search import search_plan
+from aegis_core.cancel import CancelToken
+from aegis_core.context import StepContext
+from aegis_core.run_directory import RunDirectory
+from aegis_core.search.short_run import ShortRuns
+from aegis_core.steps import search
+whole, calls = ShortRuns.tried, iter(range(100))
+def tried(self, plan, on_part, on_glance):
+    def in_the_middle(part):
+        on_part(part)
+        if number == 3 and part > 0.4:
+            print("in trial 4", flush=True)
+            time.sleep(600)
+    number = next(calls)
+    return whole(self, plan, in_the_middle, on_glance)
+ShortRuns.tried = tried
+ctx = StepContext(RunDirectory(Path(sys.argv[1])), "search", lambda event: None, CancelToken())
+search.run(search_plan(search__n_trials=6), ctx)
+"""
+
+
+def test_a_search_killed_in_its_fourth_trial_ends_with_the_trials_of_the_uninterrupted_one(
+    prepared_context: StepContext, tmp_path: Path
+) -> None:
+    killed, plan = RunDirectory(tmp_path / "cut off"), search_plan(search__n_trials=6)
+    shutil.copytree(prepared_context.run.path, killed.path)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(killed.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=Path(__file__).parent,
+    )
+    assert child.stdout and "in trial 4" in child.stdout.readline()
+    child.kill()
+    child.wait()
+    search_step.run(plan, heard(prepared_context)[0])
+    search_step.run(plan, StepContext(killed, "search", lambda event: None, CancelToken()))
+
+    def trials(run: RunDirectory) -> list[dict[str, Any]]:
+        rows = read_json(run.step_folder("search") / "trials.json")
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+    assert trials(killed) == trials(prepared_context.run)
+    assert len(trials(killed)) == 6
 
 
 # freshness and the plan
