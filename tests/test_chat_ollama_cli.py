@@ -76,5 +76,7 @@ def test_deleting_asks_where_aegis_did_not_make_the_model(
     monkeypatch.setattr("typer.confirm", lambda text, abort: asked.append(text))
     assert main(["ollama", "delete", "llama3:8b"]) == 0
     assert len(asked) == 1 and "did not make llama3:8b" in asked[0] and server.models == {}
+    server.models["other:latest"] = Model("sha256:0", "c3", "", {})
+    assert main(["ollama", "delete", "other", "--yes"]) == 0 and len(asked) == 1 and server.models == {}
     assert main(["ollama", "delete", "llama3:8b", "--yes"]) == 1
     assert "no model llama3:8b" in capsys.readouterr().err

@@ -179,6 +179,8 @@ def test_a_proxy_that_does_not_answer_is_told_instead_of_an_absent_ollama(monkey
 def test_a_proxy_never_sees_what_goes_to_this_machine(server: FakeOllama, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert look().usable
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    assert look().presence is Presence.ABSENT  # and not a proxy's doing
 
 
 @pytest.mark.parametrize(

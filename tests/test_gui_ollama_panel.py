@@ -192,11 +192,12 @@ def test_what_ollama_refuses_is_told_and_the_buttons_come_back(
 def test_the_window_goes_on_while_ollama_is_silent_and_can_be_closed(
     app: QApplication, panel: OllamaPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_go, reached = threading.Event(), threading.Event()
+    let_go, reached, over = threading.Event(), threading.Event(), threading.Event()
 
     def hangs() -> ollama_inquiry.Found:
         reached.set()
-        let_go.wait(60)
+        let_go.wait(20)
+        over.set()
         raise AssertionError("nobody waits for this")
 
     monkeypatch.setattr(ollama_inquiry, "find", hangs)
@@ -204,7 +205,7 @@ def test_the_window_goes_on_while_ollama_is_silent_and_can_be_closed(
     until(app, reached.is_set)
     assert "Asking Ollama" in texts(panel) and not panel.again.isEnabled()
     panel.shut_down()
-    assert not panel._inquiries.isRunning() and not let_go.is_set()
+    assert not panel._inquiries.isRunning() and not over.is_set()
     let_go.set()
 
 
