@@ -8,6 +8,7 @@ demo's own settings; the base model answers beside. Prints a line for each answe
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -51,6 +52,7 @@ if __name__ == "__main__":
     demo = ensure_demo(CancelToken(), lambda event: None)
     for number in range(arguments.seeds):
         place = Path(tempfile.mkdtemp(prefix="aegis-rotation-", dir=arguments.scratch))
+        os.environ["AEGIS_CACHE"] = str(place / "cache")  # the base's GGUF goes with it
         try:
             ask(place / "run", demo, number)
         finally:
