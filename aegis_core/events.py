@@ -91,7 +91,7 @@ class CheckRow(Event):
 class TrialFinished(Event):
     """`state` is COMPLETE, PRUNED or FAIL; `curve` holds the trial's own values for drawing (alpha or loss).
 
-    `importances` are the parts of the spread of values so far that each parameter explains; empty where that is unknown.
+    `importances` are the parts of the spread of values so far that each parameter explains; empty where unknown.
     """
 
     number: int

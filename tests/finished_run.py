@@ -233,7 +233,8 @@ def _write_chat(run: RunDirectory, plan: Plan) -> None:
     questions = {q.question: q for q in load_questions("en")}
     rows = [
         {
-            "id": questions[question].id, "question": question, "answer": answer, "reason": "stop", "n_tokens": 60, "seconds": 2.0,
+            "id": questions[question].id, "question": question, "answer": answer,
+            "reason": "stop", "n_tokens": 60, "seconds": 2.0,
             "backend": "embedded", "model": "aegis-Q4_K_M.gguf", "language": "en",
             "ollama_loaded": {"status": "skipped", "measured": "answered by the built-in llama.cpp"},
             "verdict": judge(answer, questions[question], "en").row(),

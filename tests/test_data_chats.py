@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from test_chat_template import FAMILIES
+from chat_families import FAMILIES, template
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from aegis_core.data.formatting import Formatter, Tokens, without_system
@@ -27,15 +28,26 @@ COUNTING = "{% for m in messages %}[{{ loop.index }} of {{ messages | length }}]
 TALK = chat(
     [("system", "Be brief."), ("user", "なぜ?"), ("assistant", "暖かい。"), ("user", "And?"), ("assistant", "So.")]
 )
-NEXT = {
-    "chatml": "<|im_end|>\n",
-    "smollm2": "<|im_end|>\n",
-    "phi-3.5": "<|end|>\n",
-    "llama 3": "<|eot_id|>",
-    "gemma": "<end_of_turn>\n",
-    "mistral": "</s>",
+ENDS = {
+    "phi-3.5-mini-instruct": "<|end|>\n",
+    "llama-3-instruct": "<|eot_id|>",
+    "llama-3.1-instruct": "<|eot_id|>",
+    "llama-3.2-instruct": "<|eot_id|>",
+    "qwen2-instruct": "<|im_end|>\n",
+    "qwen2.5-instruct": "<|im_end|>\n",
+    "qwen3": "<|im_end|>\n",
+    "gemma-2-it": "<end_of_turn>\n",
+    "gemma-3-it": "<end_of_turn>\n",
+    "mistral-7b-instruct-v0.1": "</s>",
+    "mistral-7b-instruct-v0.3": "</s>",
+    "mistral-small-3.1-instruct": "</s>",
+    "smollm2-instruct": "<|im_end|>\n",
+    "smollm3": "<|im_end|>\n",
 }
-LAST = NEXT | {"phi-3.5": "<|end|>\n<|endoftext|>"}
+CLOSES = {"phi-3.5-mini-instruct": "<|endoftext|>"}  # what stands behind the last answer only
+OPENS = {"mistral-7b-instruct-v0.1": " ", "mistral-7b-instruct-v0.3": " "}  # between the question's end and the answer
+MOVES_SYSTEM = {"mistral-7b-instruct-v0.3"}  # says the system message in the latest turn only
+UNROLLED = {"qwen3": "<think>\n\n</think>\n\n"}  # and what it puts before each answer
 
 
 def tokenizer(template: str, markers: list[str], bos: str = "", eos: str = "") -> PreTrainedTokenizerFast:
@@ -60,7 +72,12 @@ def tokenizer(template: str, markers: list[str], bos: str = "", eos: str = "") -
 
 @pytest.fixture(scope="module")
 def family() -> Callable[[str], PreTrainedTokenizerFast]:
-    return lambda name: tokenizer(*FAMILIES[name])
+    def made(name: str) -> PreTrainedTokenizerFast:
+        facts = FAMILIES[name]
+        known = [token for token in (facts.bos, facts.eos, *facts.others, *facts.plain) if token]
+        return tokenizer(template(name), known, facts.bos, facts.eos)
+
+    return made
 
 
 def learned(tokenizer: PreTrainedTokenizerFast, tokens: Tokens) -> list[str]:
@@ -85,15 +102,37 @@ def test_every_answer_of_a_chat_is_learned_with_its_end_and_nothing_else(
     name: str, family: Callable[[str], PreTrainedTokenizerFast]
 ) -> None:
     formatter = Formatter(family(name))
-    (tokens,) = formatted(formatter, TALK)
-    space = " " if name == "mistral" else ""
-    assert learned(formatter.tokenizer, tokens) == [f"{space}暖かい。{NEXT[name]}", f"{space}So.{LAST[name]}"]
-    whole = formatter.tokenizer.decode(tokens.ids)
+    found = formatted(formatter, TALK)
+    before = OPENS.get(name, "") + UNROLLED.get(name, "")
+    answers = [text for tokens in found for text in learned(formatter.tokenizer, tokens)]
+    assert answers == [f"{before}暖かい。{ENDS[name]}", f"{before}So.{ENDS[name]}{CLOSES.get(name, '')}"]
+    assert len(found) == (2 if name in UNROLLED else 1)
+    whole = formatter.tokenizer.decode(found[-1].ids)
     assert whole.index("Be brief.") < whole.index("なぜ?") < whole.index("And?")
+    assert (formatter.n_unrolled, formatter.n_refused) == (len(found) - 1, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in MOVES_SYSTEM])
+def test_a_chat_is_learned_as_the_template_renders_it(
+    name: str, family: Callable[[str], PreTrainedTokenizerFast]
+) -> None:
+    formatter = Formatter(family(name))
     rows = [{"role": turn.role, "content": turn.content} for turn in TALK.messages]
-    if name != "mistral":
-        assert whole == formatter.tokenizer.apply_chat_template(rows, tokenize=False)
-    assert (formatter.n_unrolled, formatter.n_refused) == (0, 0)
+    try:
+        expected = formatter.tokenizer.apply_chat_template(rows, tokenize=False)
+    except TemplateError:  # it takes no system message
+        rows = [{"role": turn.role, "content": turn.content} for turn in without_system(TALK.messages)]
+        expected = formatter.tokenizer.apply_chat_template(rows, tokenize=False)
+    assert formatter.tokenizer.decode(formatted(formatter, TALK)[-1].ids) == expected
+
+
+def test_a_system_message_that_moves_to_the_latest_question_stands_before_the_first_one(
+    family: Callable[[str], PreTrainedTokenizerFast],
+) -> None:
+    formatter = Formatter(family("mistral-7b-instruct-v0.3"))
+    (tokens,) = formatted(formatter, TALK)
+    text = formatter.tokenizer.decode(tokens.ids)
+    assert text == "<s>[INST] Be brief.\n\nなぜ?[/INST] 暖かい。</s>[INST] And?[/INST] So.</s>"
 
 
 def test_a_system_message_that_the_template_refuses_stands_before_the_first_question() -> None:
@@ -132,7 +171,7 @@ def test_a_chat_that_the_template_refuses_is_left_out_and_counted(
     family: Callable[[str], PreTrainedTokenizerFast],
 ) -> None:
     strict = "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
-    chatml = family("chatml")
+    chatml = family("qwen2-instruct")
     chatml.chat_template = strict + chatml.chat_template
     formatter = Formatter(chatml)
     found = list(formatter([TALK, asked("Why?", "So."), plain("text")]))
@@ -141,7 +180,7 @@ def test_a_chat_that_the_template_refuses_is_left_out_and_counted(
 
 
 def test_plain_text_is_learned_whole_and_ended_once(family: Callable[[str], PreTrainedTokenizerFast]) -> None:
-    formatter = Formatter(family("llama 3"))
+    formatter = Formatter(family("llama-3-instruct"))
     (tokens,) = formatted(formatter, plain("Just text."))
     assert tokens.ids == tokens.labels
     assert formatter.tokenizer.decode(tokens.ids) == "Just text.<|eot_id|>"

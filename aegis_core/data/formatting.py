@@ -57,11 +57,18 @@ class Formatter:
         if not sample.messages:
             return []
         problem = ""
+        unsteady: list[str] = []
         for messages in (sample.messages, without_system(sample.messages)):
             try:
-                return self._prefixes(messages)
+                prefixes = self._prefixes(messages)
             except TemplateError as error:
                 problem = problem or str(error)
+                continue
+            if all(after.startswith(before) for before, after in zip(prefixes[::2], prefixes[1::2], strict=True)):
+                return prefixes
+            unsteady = unsteady or prefixes  # a template that says the system message in the latest turn only
+        if unsteady:
+            return unsteady
         self.n_refused += 1
         self.refusal = problem
         return []

@@ -32,6 +32,9 @@ FIELDS = (
     "chat.num_ctx",
     "chat.repeat_penalty",
     "chat.seed",
+    "chat.compare_base",
+    "chat.measure_surprise",
+    "chat.replace_model",
 )
 
 
