@@ -1,6 +1,7 @@
 """Fusion at a size: blocks of rows give peft's bits, memory holds a few, no base is merged that was not hashed."""
 
 import errno
+import gc
 import os
 import sys
 import threading
@@ -84,6 +85,13 @@ class PeakGrowth:
             self._peak = max(self._peak, anonymous_bytes())
 
 
+def grown_while_merging(ingredients, folder):
+    gc.collect()
+    with PeakGrowth() as growth:
+        merge(ingredients, folder, CancelToken())
+    return growth.n_bytes
+
+
 def anonymous_bytes() -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("RssAnon:")[1].split()[0]) * 1024
@@ -105,10 +113,9 @@ def test_merging_takes_the_memory_of_a_few_blocks_whatever_the_model(tmp_path, s
     base = build("llama", tmp_path / "base", dtype="bfloat16", num_attention_heads=4, head_dim=64, **settings)
     ingredients = ingredients_for(tmp_path / "adapter", base)
     merge(ingredients, tmp_path / "first", CancelToken())  # what the libraries keep for themselves is there now
-    with PeakGrowth() as growth:
-        merge(ingredients, tmp_path / "second", CancelToken())
-    assert (tmp_path / "second" / "model.safetensors").stat().st_size > n_model_bytes > 75e6
-    assert growth.n_bytes < 45e6
+    grown = [grown_while_merging(ingredients, tmp_path / f"again {round}") for round in range(3)]
+    assert (tmp_path / "first" / "model.safetensors").stat().st_size > n_model_bytes > 75e6
+    assert min(grown) < 45e6, grown  # what merging itself needs grows every time; a neighbour's garbage does not
 
 
 def test_a_base_that_changes_while_it_is_merged_is_refused(tmp_path):
