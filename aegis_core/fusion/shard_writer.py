@@ -21,7 +21,7 @@ ITEM_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-_BLOCKS_BEHIND = 4
+_BYTES_BEHIND = 1 << 23  # of blocks that wait to be written; one that is larger waits alone
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TensorSpec:
 class ShardWriter:
     """Writes one file with exactly the tensors of `specs`, in that order; ValueError for anything else.
 
-    Hashing and writing run in a thread of their own, a few blocks behind. `sha256` is the file's hash, known once it
+    Hashing and writing run in a thread of their own, 8 MiB behind. `sha256` is the file's hash, known once it
     is closed, and then the bytes are on the disk.
     """
 
@@ -49,7 +49,8 @@ class ShardWriter:
         self._digest = hashlib.sha256()
         self._file = path.open("xb", buffering=0)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.name)
-        self._behind: deque[Future[None]] = deque()
+        self._behind: deque[tuple[Future[None], int]] = deque()
+        self._bytes_behind = 0
         header = file_header(specs)
         self._put(len(header).to_bytes(8, "little") + header)
 
@@ -82,8 +83,9 @@ class ShardWriter:
             raise ValueError(f"{spec.name} has {n_bytes} bytes instead of {spec.n_bytes}")
 
     def _put(self, data: bytes | memoryview) -> int:
-        self._catch_up(_BLOCKS_BEHIND)
-        self._behind.append(self._thread.submit(self._store, data))
+        self._catch_up(max(0, _BYTES_BEHIND - len(data)))
+        self._behind.append((self._thread.submit(self._store, data), len(data)))
+        self._bytes_behind += len(data)
         return len(data)
 
     def _store(self, data: bytes | memoryview) -> None:
@@ -92,10 +94,12 @@ class ShardWriter:
         while rest:
             rest = rest[self._file.write(rest) :]
 
-    def _catch_up(self, n_behind: int) -> None:
-        """Wait until at most so many blocks are on their way; raises what went wrong with one."""
-        while len(self._behind) > n_behind:
-            self._behind.popleft().result()
+    def _catch_up(self, n_bytes: int) -> None:
+        """Wait until at most so many bytes are on their way; raises what went wrong with one."""
+        while self._bytes_behind > n_bytes:
+            written, length = self._behind.popleft()
+            self._bytes_behind -= length
+            written.result()
 
 
 def _bytes_of(block: Tensor) -> memoryview:

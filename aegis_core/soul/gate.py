@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..failures import UserError
 from ..fixed_order import in_fixed_order
 from ..run_directory import atomic
-from .rotation import BLOCK, N_FREE, SO8Rotation, blocks, rotate, rotate_columns, rotate_rows
+from .rotation import BLOCK, N_FREE, SO8Rotation, blocks, rotate, rotate_columns
 
 CONVENTION = "logits = W (h + sigmoid(alpha) R h)"
 _METADATA = ("calibrate", "base_model", "base_revision", "base_sha256")
@@ -122,10 +122,19 @@ class Soul:
         """R (H/8, 8, 8): a head is folded in many small parts, each of which needs it."""
         return blocks(self.generator)
 
-    def fused_head(self, head: Tensor) -> Tensor:
-        """W + σ(α)(W @ R) in float32; head (V, H) -> (V, H) float32."""
-        weight = head.float()
-        return weight + self.openness * rotate_rows(weight, self._blocks.to(weight.device))
+    def fused_head(self, head: Tensor, room: Tensor | None = None) -> Tensor:
+        """W + σ(α)(W @ R) in float32; head (V, H) -> (V, H) float32.
+
+        `room` (2, at least V·H), float32, is memory to compute in: the result lies there until it is used again.
+        """
+        wide, turned = head.new_empty((2, head.numel()), dtype=torch.float32) if room is None else room
+        weight = wide[: head.numel()].view(head.shape).copy_(head)
+        r = self._blocks.to(weight.device)
+        parts = weight.unflatten(1, (len(r), BLOCK))
+        by_block = turned[: head.numel()].view(len(r), len(head), BLOCK)  # (H/8, V, 8), as bmm wants its batches
+        torch.bmm(parts.transpose(0, 1), r, out=by_block)
+        parts.add_(by_block.mul_(self.openness).transpose(0, 1))
+        return weight
 
     def norm_factor(self) -> float:
         """What a calibrated gate divides by: 1/(1 + σ(α)), else 1."""

@@ -55,12 +55,6 @@ def rotate(hidden: Tensor, r: Tensor) -> Tensor:
     return torch.einsum("...nj,nij->...ni", parts, r.to(hidden.dtype)).flatten(-2)
 
 
-def rotate_rows(weight: Tensor, r: Tensor) -> Tensor:
-    """W @ R for a block-diagonal R: weight (V, H) -> (V, H). (W R) h = W (R h)."""
-    parts = weight.unflatten(-1, (len(r), BLOCK))
-    return torch.einsum("...ni,nij->...nj", parts, r.to(weight.dtype)).flatten(-2)
-
-
 def rotate_columns(weight: Tensor, r: Tensor) -> Tensor:
     """R @ W for a block-diagonal R: weight (H, M) -> (H, M). (R W) x = R (W x)."""
     parts = weight.unflatten(0, (len(r), BLOCK))
