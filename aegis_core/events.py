@@ -164,13 +164,14 @@ class Token(Event):
 
 @dataclass(frozen=True)
 class AnswerFinished(Event):
-    """`reason` is stop, length, cancelled or error (then `error` says what)."""
+    """`reason` is stop, length, cancelled or error (then `error` says what); n_prompt_tokens is what was read."""
 
     id: str
     reason: str
     n_tokens: int
     seconds: float
     error: str = ""
+    n_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """One turn of a conversation on screen, rendered from Markdown that is not trusted."""
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QSize, Qt, QUrl
 from PySide6.QtGui import QResizeEvent, QTextDocument, QTextOption
-from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QTextBrowser, QToolButton, QVBoxLayout, QWidget
 
 from . import theme as themes
 from .panels import label
@@ -68,11 +70,30 @@ class Turn(QFrame):
         self.remark = label(role="small", wraps=True)
         self.remark.setFont(themes.tabular())
         self.remark.hide()
+        self.tools = QWidget()
+        self._buttons = QHBoxLayout(self.tools)
+        self._buttons.setContentsMargins(0, 0, 0, 0)
+        self._buttons.setSpacing(4)
+        self._buttons.addStretch(1)
+        self.tools.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 8, 16, 12)
         column.setSpacing(4)
-        for widget in (self.who, self.shown, self.remark):
+        head = QHBoxLayout()
+        head.addWidget(self.who)
+        head.addWidget(self.tools, 1)
+        column.addLayout(head)
+        for widget in (self.shown, self.remark):
             column.addWidget(widget)
+
+    def add_action(self, do: Callable[[], None]) -> QToolButton:
+        """A quiet button at the turn's upper edge; its words are the caller's to set."""
+        button = QToolButton()
+        button.setProperty("role", "quiet")
+        button.clicked.connect(lambda: do())
+        self._buttons.addWidget(button)
+        self.tools.show()
+        return button
 
     def show_text(self, text: str) -> None:
         """The person's words as they are, the model's as Markdown."""

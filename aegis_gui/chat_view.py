@@ -1,10 +1,10 @@
 """Talking to the finished model, or to the one it came from."""
 
 import time
-from dataclasses import dataclass, field
+from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtGui import QGuiApplication, QKeyEvent, QTextCursor
 from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -17,43 +17,23 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from aegis_core.chat import history
 from aegis_core.events import AnswerFinished, Event, Log, Progress, StepFailed
+from aegis_core.failures import UserError
 from aegis_core.plan import ChatPlan
 from aegis_core.run_directory import RunDirectory
 
-from . import text
 from . import theme as themes
+from .chat_bar import ChatBar
+from .chat_exchange import Exchange, pairs
 from .chat_message import Turn
 from .chat_session import ChatSession, Talk
-from .failure_box import failure_advice, failure_reason
-from .i18n import filled, mark, said, tr
+from .i18n import filled, mark, tr
 from .panels import label
 from .theme import Theme
 
 RENDER_MS = 80
 MODELS = (("aegis", mark("the new model")), ("base", mark("the base model")))
-REASONS = {
-    "length": mark("cut at the longest length"),
-    "cancelled": mark("stopped"),
-    "error": mark("broken off"),
-    "lost": mark("The connection to the model was lost; what came is kept."),
-}
-
-
-@dataclass
-class Exchange:
-    """A question and what came back, with the two widgets that show it."""
-
-    question: str
-    model: str
-    asked: Turn
-    answered: Turn
-    answer: str = ""
-    began: float = 0.0
-    n_pieces: int = 0
-    end: AnswerFinished | None = None
-    failure: StepFailed | None = None
-    notes: list[Event] = field(default_factory=list)
 
 
 class ChatView(QWidget):
@@ -66,8 +46,8 @@ class ChatView(QWidget):
         self._run: RunDirectory | None = None
         self._plan = ChatPlan()
         self._barred = ""
+        self._unwritten = ""
         self._following = True
-        self._theme = themes.LIGHT
         self.model = QComboBox()
         for name, _ in MODELS:
             self.model.addItem(name, name)
@@ -77,9 +57,10 @@ class ChatView(QWidget):
         self.temperature.setFixedWidth(56)
         self.top_p.setFixedWidth(56)
         self.max_tokens.setFixedWidth(112)
-        self.fresh = QPushButton()
-        self.fresh.setProperty("role", "quiet")
-        self.fresh.clicked.connect(self.clear)
+        self.bar_above = ChatBar()
+        self.bar_above.chosen.connect(self.go_on)
+        self.fresh = self.bar_above.fresh
+        self._id = history.new_id()
         self.entry = QPlainTextEdit()
         self.entry.setFixedHeight(64)
         self.entry.setTabChangesFocus(True)
@@ -104,9 +85,10 @@ class ChatView(QWidget):
     def open_run(self, run: RunDirectory | None, plan: ChatPlan) -> None:
         """Talk with this run's model from now on; an earlier conversation ends."""
         self.session.close()
-        self.clear()
         self._run = run
         self.set_plan(plan)
+        latest = next(iter(history.conversations(run)), None) if run else None
+        self.go_on(latest.id if latest else "")
 
     def set_plan(self, plan: ChatPlan) -> None:
         """Sampling starts from the plan; what is changed here counts for this conversation only."""
@@ -125,14 +107,50 @@ class ChatView(QWidget):
 
     def clear(self) -> None:
         """Start a new conversation; the model stays loaded."""
+        self.go_on("")
+
+    def go_on(self, id: str) -> None:
+        """Show a conversation of the run's history and continue it; "" begins a new one. The model stays loaded."""
         if self.session.talk in (Talk.LOADING, Talk.ANSWERING):
             self.session.close()
-        for exchange in self.exchanges:
+        self._drop(0)
+        self._id = id or history.new_id()
+        self._unwritten = ""
+        if id and self._run:
+            try:
+                for question, answer in pairs(history.conversation(self._run, id).messages):
+                    self._show_again(question, answer)
+            except (UserError, OSError) as error:
+                self._id = history.new_id()
+                self._unwritten = _refused(error) if isinstance(error, UserError) else _unkept(error)
+        self.bar_above.show_conversations(self._run, self._id)
+        self._show_state()
+
+    def _drop(self, first: int) -> None:
+        """Take the exchanges from `first` on off the screen."""
+        for exchange in self.exchanges[first:]:
             for turn in (exchange.asked, exchange.answered):
                 self._column.removeWidget(turn)
+                turn.hide()
                 turn.deleteLater()
-        self.exchanges = []
-        self._show_state()
+        del self.exchanges[first:]
+
+    def _show_again(self, question: dict[str, Any], answer: dict[str, Any] | None) -> None:
+        """An exchange from the history; a question whose answer a kill took away says so."""
+        exchange = self._exchange(question["content"], str(question.get("model", "aegis")))
+        exchange.n_rows = 1 if answer is None else 2
+        found = answer or {"content": "", "reason": "lost"}
+        exchange.answer = found["content"]
+        exchange.end = AnswerFinished(
+            "",
+            str(found.get("reason", "stop")),
+            int(found.get("n_tokens", 0)),
+            float(found.get("seconds", 0.0)),
+            str(found.get("error", "")),
+            int(found.get("n_prompt_tokens", 0)),
+        )
+        exchange.answered.show_text(exchange.answer)
+        self._describe(exchange)
 
     def messages(self) -> list[dict[str, str]]:
         """The conversation as the model gets it; questions that found no answer are left out."""
@@ -154,19 +172,72 @@ class ChatView(QWidget):
         }
         messages = [*self.messages(), {"role": "user", "content": question}]
         model = str(self.model.currentData())
-        exchange = Exchange(question, model, Turn(False), Turn(True))
+        exchange = self._exchange(question, model)
+        exchange.sent, exchange.sampling = time.monotonic(), sampling
         self._following = True
-        exchange.asked.show_text(question)
-        self.exchanges.append(exchange)
-        for turn in (exchange.asked, exchange.answered):
-            self._column.insertWidget(self._column.count() - 1, turn)
-        self._name(exchange)
+        self._write(exchange, "user", question, model=model)
         try:
             self.session.say(self._run, model, messages, sampling)
         except OSError as error:
             exchange.end = AnswerFinished("", "error", 0, 0.0, str(error))
         self._describe(exchange)
         self._show_state()
+
+    def repeat(self) -> None:
+        """Ask the last question again; the answer there was stays in the history."""
+        if self.exchanges and not self._busy():
+            self._again(len(self.exchanges) - 1, self.exchanges[-1].question)
+
+    def edit(self, exchange: Exchange) -> None:
+        """Bring a question back to where it can be changed and sent; what followed stays in the history alone."""
+        if exchange in self.exchanges and not self._busy():
+            self._forget_from(self.exchanges.index(exchange))
+            self.entry.setPlainText(exchange.question)
+            self.entry.moveCursor(QTextCursor.MoveOperation.End)
+            self.entry.setFocus()
+            self._show_state()
+
+    def _again(self, index: int, question: str) -> None:
+        if self._run is None or self._barred:
+            return
+        self._forget_from(index)
+        self.ask(question)
+
+    def _forget_from(self, index: int) -> None:
+        if self._run and any(exchange.n_rows for exchange in self.exchanges[index:]):
+            n_kept = sum(exchange.n_rows for exchange in self.exchanges[:index])
+            try:
+                history.go_back(self._run, self._id, n_kept)
+            except OSError as error:
+                self._unwritten = _unkept(error)
+        self._drop(index)
+
+    def _exchange(self, question: str, model: str) -> Exchange:
+        """A question and room for its answer, on the screen."""
+        exchange = Exchange(question, model, Turn(False), Turn(True))
+        exchange.asked.show_text(question)
+        exchange.actions = {
+            "edit": exchange.asked.add_action(lambda: self.edit(exchange)),
+            "copy": exchange.answered.add_action(lambda: QGuiApplication.clipboard().setText(exchange.answer)),
+            "repeat": exchange.answered.add_action(self.repeat),
+        }
+        self.exchanges.append(exchange)
+        for turn in (exchange.asked, exchange.answered):
+            self._column.insertWidget(self._column.count() - 1, turn)
+        self._name(exchange)
+        return exchange
+
+    def _write(self, exchange: Exchange, role: str, content: str, **facts: Any) -> None:
+        """Into the history; where that cannot be written the conversation goes on, and says so."""
+        if self._run is None:
+            return
+        try:
+            history.add(self._run, self._id, role, content, **facts)
+            exchange.n_rows += 1
+            self._unwritten = ""
+        except OSError as error:
+            self._unwritten = _unkept(error)
+        self.bar_above.show_conversations(self._run, self._id)
 
     # ---- what comes back
 
@@ -188,9 +259,23 @@ class ChatView(QWidget):
     def _finish(self, event: AnswerFinished) -> None:
         if not self.exchanges:
             return
-        self.exchanges[-1].end = event
+        exchange = self.exchanges[-1]
+        exchange.end = event
         self._render.stop()
         self._show_coming()
+        self._write(
+            exchange,
+            "assistant",
+            exchange.answer,
+            model=exchange.model,
+            sampling=exchange.sampling,
+            reason=event.reason,
+            n_tokens=event.n_tokens,
+            n_prompt_tokens=event.n_prompt_tokens,
+            seconds=round(event.seconds, 3),
+            first_token_seconds=round(exchange.began - exchange.sent, 3) if exchange.began else None,
+            error=event.error,
+        )
         self._show_state()
 
     def _fail(self, failure: StepFailed) -> None:
@@ -207,23 +292,7 @@ class ChatView(QWidget):
 
     def _describe(self, exchange: Exchange) -> None:
         """The quiet line below the answer: loading, speed, how it ended."""
-        exchange.answered.show_remark(self._remark(exchange))
-
-    def _remark(self, exchange: Exchange) -> str:
-        end = exchange.end
-        if exchange.failure:
-            return f"▲ {failure_reason(exchange.failure)} {failure_advice(exchange.failure)}".strip()
-        if end is None:
-            if exchange.began:
-                return _speed(exchange.n_pieces, time.monotonic() - exchange.began)
-            return _loading(exchange.notes)
-        parts = [_speed(end.n_tokens, end.seconds)] if end.n_tokens else []
-        if end.reason in REASONS:
-            shape = "▲ " if end.reason in ("error", "lost") else ""
-            parts.append(shape + tr(REASONS[end.reason]))
-        if end.error:
-            parts.append(said(end.error))
-        return " · ".join(parts)
+        exchange.answered.show_remark(exchange.remark(self._plan.num_ctx))
 
     def _show_state(self) -> None:
         busy = self._busy()
@@ -231,13 +300,20 @@ class ChatView(QWidget):
         can_ask = self._run is not None and not self._barred
         self.send.setEnabled(busy or (can_ask and bool(self.entry.toPlainText().strip())))
         self.entry.setEnabled(can_ask)
-        self.hint.setText(self._barred or tr("Enter sends, Shift+Enter begins a new line."))
-        self.fresh.setEnabled(bool(self.exchanges))
+        self.hint.setText(
+            self._barred
+            or self._unwritten
+            or tr("Enter sends, Shift+Enter begins a new line, Esc stops, ↑ edits the last question.")
+        )
+        for exchange in self.exchanges:
+            last = exchange is self.exchanges[-1]
+            exchange.actions["repeat"].setVisible(last and not busy and can_ask)
+            exchange.actions["edit"].setVisible(not busy and can_ask)
+            exchange.actions["copy"].setVisible(bool(exchange.answer) and exchange.end is not None)
         self.model.setEnabled(not busy)
         self.empty.setVisible(not self.exchanges)
 
     def set_theme(self, theme: Theme) -> None:
-        self._theme = theme
         self.send.setIcon(themes.icon("send", theme.text))
 
     def retranslate(self) -> None:
@@ -256,7 +332,7 @@ class ChatView(QWidget):
         self.max_tokens.setSuffix(" " + tr("tokens"))
         self.entry.setPlaceholderText(tr("Ask something…"))
         self.entry.setAccessibleName(tr("Your question"))
-        self.fresh.setText(tr("New conversation"))
+        self.bar_above.retranslate()
         self.empty.setText(tr("Ask the model anything. It is loaded at your first question."))
         for exchange in self.exchanges:
             self._name(exchange)
@@ -276,6 +352,12 @@ class ChatView(QWidget):
                 if not self._busy():
                     self._send_or_stop()
                 return True
+            if event.key() == Qt.Key.Key_Escape and self._busy():
+                self.session.stop()
+                return True
+            if event.key() == Qt.Key.Key_Up and not self.entry.toPlainText() and self.exchanges:
+                self.edit(self.exchanges[-1])
+                return True
         return super().eventFilter(watched, event)
 
     def _send_or_stop(self) -> None:
@@ -292,7 +374,11 @@ class ChatView(QWidget):
 
     def _name(self, exchange: Exchange) -> None:
         exchange.asked.who.setText(tr("You"))
-        exchange.answered.who.setText(tr(dict(MODELS)[exchange.model]))
+        exchange.answered.who.setText(tr(dict(MODELS).get(exchange.model, exchange.model)))
+        words = {"edit": tr("Edit"), "copy": tr("Copy"), "repeat": tr("Answer again")}
+        for name, button in exchange.actions.items():
+            button.setText(words[name])
+            button.setAccessibleName(words[name])
 
     def _follow(self, smallest: int, largest: int) -> None:
         """Stay at the newest words, unless the person has scrolled back to read."""
@@ -318,7 +404,6 @@ class ChatView(QWidget):
             top.addWidget(control)
             top.addSpacing(8)
         top.addStretch(1)
-        top.addWidget(self.fresh)
         inner = QWidget()
         inner.setObjectName("scrolled")
         self._column = QVBoxLayout(inner)
@@ -342,23 +427,16 @@ class ChatView(QWidget):
         page = QVBoxLayout(self)
         page.setContentsMargins(0, 0, 0, 0)
         page.setSpacing(8)
+        page.addWidget(self.bar_above)
         page.addLayout(top)
         page.addWidget(self._area, 1)
         page.addLayout(line)
         page.addWidget(self.hint)
 
 
-def _speed(n_tokens: int, seconds: float) -> str:
-    if seconds < 0.2 or n_tokens < 2:
-        return ""
-    return filled("{count} tokens, {speed} tokens/s", count=f"{n_tokens:,}", speed=text.number(n_tokens / seconds, 3))
+def _refused(error: UserError) -> str:
+    return f"{filled(error.reason_template, error.values)} {filled(error.advice_template, error.values)}"
 
 
-def _loading(notes: list[Event]) -> str:
-    match notes:
-        case [Log() as log]:
-            return filled(log.template, log.values) if log.template else tr(log.text)
-        case [Progress() as progress] if progress.total > 0:
-            done = filled("{part} % done", part=round(100 * progress.done / progress.total))
-            return f"{tr(progress.phase)} · {done}" if progress.phase else done
-    return tr("The model is being loaded…")
+def _unkept(error: OSError) -> str:
+    return filled("This conversation cannot be kept: {problem}", problem=str(error))

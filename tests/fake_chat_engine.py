@@ -63,7 +63,8 @@ def answer(command: dict, model: str) -> None:
         n += 1
         if words == "long":
             time.sleep(0.01)
-    emit("AnswerFinished", id=id, reason="stop", n_tokens=n, seconds=0.5)
+    n_read = 10 * len(command["messages"])
+    emit("AnswerFinished", id=id, reason="stop", n_tokens=n, seconds=0.5, n_prompt_tokens=n_read)
 
 
 def main() -> int:

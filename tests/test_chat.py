@@ -301,6 +301,7 @@ def test_the_child_says_it_is_ready_and_answers_in_order(chat_run: RunDirectory)
     assert not any(isinstance(e, Token | AnswerFinished) for e in events[:ready])
     assert [(e.id, e.error) for e in finished] == [("1", ""), ("2", "")]
     assert all(e.reason in ("stop", "length") and 0 < e.n_tokens <= 16 for e in finished)
+    assert finished[0].n_prompt_tokens == finished[1].n_prompt_tokens > 3, "how much of the context is used"
     assert {e.id for e in events if isinstance(e, Token)} == {"1", "2"}
     assert all(e.stage == "chat" and e.at > 0 for e in events)
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import pytest
 import shiboken6
 from PySide6.QtCore import Qt, QThread, QTimer, QUrl
 from PySide6.QtGui import QTextDocument
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from aegis_core import plan as plans
+from aegis_core.chat import history
 from aegis_core.events import Progress, StepStarted, Token
 from aegis_gui import chat_session
 from aegis_gui.chat_message import MarkdownText, Turn
@@ -85,7 +87,10 @@ def test_an_answer_streams_in_and_says_how_fast_it_came(page: ChatPage, qtbot: Q
     exchange = page.conversation.exchanges[0]
     assert exchange.answer == "aegis heard 1 **日本**"
     assert exchange.answered.shown.toPlainText() == "aegis heard 1 日本", "Markdown is rendered"
-    assert exchange.answered.remark.text() == "4 tokens, 8 tokens/s"
+    speed, first, context = exchange.answered.remark.text().split(" · ")
+    assert speed == "4 tokens, 8 tokens/s"
+    assert re.fullmatch(r"first token after \d+\.\d s", first)
+    assert context == "14 of 4,096 tokens of context"
     assert page.session.talk is Talk.READY
 
 
@@ -195,6 +200,110 @@ def test_a_new_conversation_forgets_and_the_model_stays(page: ChatPage, qtbot: Q
     assert page.session.talk is Talk.READY
     ask(page, qtbot, "hello")
     assert page.conversation.exchanges[0].answer.startswith("aegis heard 1")
+
+
+def written(page: ChatPage) -> list[history.Conversation]:
+    run = page.state.run
+    assert run is not None
+    return history.conversations(run)
+
+
+def test_what_was_said_is_there_again_when_the_run_is_opened_again(page: ChatPage, qtbot: QtBot) -> None:
+    ask(page, qtbot, "hello")
+    ask(page, qtbot, "fail")
+    view, run = page.conversation, page.state.run
+    view.open_run(run, page.state.plan.chat)
+    assert [exchange.question for exchange in view.exchanges] == ["hello", "fail"]
+    assert "14 of 4,096" in view.exchanges[0].answered.remark.text()
+    assert "ran out of memory" in view.exchanges[1].answered.remark.text()
+    assert view.bar_above.list.currentText() == "hello"
+    ask(page, qtbot, "more")
+    assert view.exchanges[2].answer.startswith("aegis heard 5"), "the model is told what came before"
+    assert len(written(page)) == 1, "it is the same conversation"
+
+
+def test_another_answer_takes_the_place_of_the_last_and_both_stay_in_the_file(page: ChatPage, qtbot: QtBot) -> None:
+    ask(page, qtbot, "hello")
+    ask(page, qtbot, "again")
+    view = page.conversation
+    assert view.exchanges[0].actions["repeat"].isHidden(), "only the last answer can be had again"
+    view.exchanges[1].actions["repeat"].click()
+    qtbot.waitUntil(lambda: view.exchanges[-1].end is not None, timeout=15_000)
+    assert [exchange.question for exchange in view.exchanges] == ["hello", "again"]
+    assert view.exchanges[1].answer.startswith("aegis heard 3")
+    (talk,) = written(page)
+    assert [row["content"] for row in talk.messages[::2]] == ["hello", "again"]
+    file = page.state.run.path / history.FOLDER / f"{talk.id}.jsonl"
+    assert file.read_text(encoding="utf-8").count('"again"') == 2
+
+
+def test_a_question_is_brought_back_changed_and_sent_again(page: ChatPage, qtbot: QtBot) -> None:
+    ask(page, qtbot, "hello")
+    ask(page, qtbot, "fail")
+    view = page.conversation
+    qtbot.keyClick(view.entry, Qt.Key.Key_Up)
+    assert view.entry.toPlainText() == "fail" and len(view.exchanges) == 1
+    view.entry.clear()
+    view.exchanges[0].actions["edit"].click()
+    assert view.exchanges == [] and view.entry.toPlainText() == "hello"
+    ask(page, qtbot, " there")
+    assert [row["content"] for row in written(page)[0].messages] == ["hello there", "aegis heard 1 **日本**"]
+
+
+def test_an_answer_is_copied_as_it_was_written(page: ChatPage, qtbot: QtBot) -> None:
+    ask(page, qtbot, "hello")
+    page.conversation.exchanges[0].actions["copy"].click()
+    assert QApplication.clipboard().text() == "aegis heard 1 **日本**"
+
+
+def test_a_history_that_cannot_be_written_is_said_and_the_talk_goes_on(
+    page: ChatPage, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(history, "_append", full)
+    ask(page, qtbot, "hello")
+    ask(page, qtbot, "again")
+    view = page.conversation
+    assert view.exchanges[1].answer.startswith("aegis heard 3")
+    assert view.hint.text() == "This conversation cannot be kept: No space left on device"
+    view.exchanges[1].actions["edit"].click()
+    assert len(view.exchanges) == 1
+
+
+def test_a_damaged_history_is_named_and_a_new_conversation_begun(page: ChatPage, qtbot: QtBot) -> None:
+    run = page.state.run
+    assert run is not None
+    (run.path / history.FOLDER).mkdir()
+    torn = run.path / history.FOLDER / "20991231-235959-ab12.jsonl"
+    torn.write_bytes(b"\xff\xfe{\n")
+    view = page.conversation
+    view.open_run(run, page.state.plan.chat)
+    assert "is damaged" in view.hint.text()
+    ask(page, qtbot, "hello")
+    assert torn.read_bytes() == b"\xff\xfe{\n"
+    assert [talk.title for talk in written(page)] == [torn.name, "hello"]
+
+
+def test_conversations_are_renamed_saved_and_deleted(
+    page: ChatPage, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(page, qtbot, "hello")
+    bar = page.conversation.bar_above
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("観測  について", True))
+    bar.rename.click()
+    assert bar.list.currentText() == "観測 について"
+    saved = tmp_path / "会話.md"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(saved), ""))
+    bar.export.click()
+    assert saved.read_text(encoding="utf-8").startswith("# 観測 について\n\n**You**")
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.No)
+    bar.delete.click()
+    assert len(written(page)) == 1
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    bar.delete.click()
+    assert written(page) == [] and page.conversation.exchanges == []
 
 
 def test_nothing_is_sent_that_says_nothing(page: ChatPage, qtbot: QtBot) -> None:

@@ -121,7 +121,8 @@ def _answered(
         )
     except Exception as error:  # one failed answer does not end the conversation
         return AnswerFinished(request.id, "error", 0, time.monotonic() - started, explain(error).reason)
-    return AnswerFinished(request.id, answer.reason, answer.n_tokens, answer.seconds, answer.error)
+    n_read = answer.n_prompt_tokens or answer.n_expected_prompt_tokens
+    return AnswerFinished(request.id, answer.reason, answer.n_tokens, answer.seconds, answer.error, n_read)
 
 
 def _sampling(plan: ChatPlan, wanted: Any) -> Sampling:

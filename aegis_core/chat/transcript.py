@@ -17,8 +17,8 @@ def read_rows(path: Path) -> list[Row]:
     """The whole rows in order; a last line that a kill cut short is left out. Nothing if there is no file."""
     if not path.is_file():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.split("\n") if line]  # splitlines would cut at U+2028
+    whole, _, _ = path.read_bytes().rpartition(b"\n")  # the cut may go through a character
+    return [json.loads(line) for line in whole.decode().split("\n") if line]  # splitlines would cut at U+2028
 
 
 def rows_as_text(rows: list[Row]) -> str:
