@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import shiboken6
+from fake_ollama import FakeOllama, Model
 from PySide6.QtCore import Qt, QThread, QTimer, QUrl
 from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QMessageBox
@@ -22,7 +23,7 @@ from aegis_gui import chat_session
 from aegis_gui.chat_message import MarkdownText, Turn
 from aegis_gui.chat_session import ChatSession, Talk
 from aegis_gui.i18n import Language
-from aegis_gui.pages.chat import QUESTIONS, ChatPage
+from aegis_gui.pages.chat import OLLAMA, QUESTIONS, ChatPage
 from aegis_gui.state import AppState
 from aegis_gui.theme import DARK, LIGHT, Theme
 
@@ -304,6 +305,22 @@ def test_conversations_are_renamed_saved_and_deleted(
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
     bar.delete.click()
     assert written(page) == [] and page.conversation.exchanges == []
+
+
+def test_ollama_stands_beside_and_a_consent_there_becomes_a_setting(
+    page: ChatPage, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeOllama() as fake:
+        monkeypatch.setenv("OLLAMA_HOST", fake.address)
+        fake.models["mine:latest"] = Model("sha256:0", "a1", "", {}, size=2_400_000_000)
+        page.state.change({"chat.model_name": "mine"})
+        page.tabs.show_view(OLLAMA)
+        qtbot.waitUntil(lambda: page.ollama._found is not None, timeout=15_000)
+        assert not page.ollama.allow.isHidden(), "AEGIS did not make that model"
+        page.ollama.replace_allowed.emit("mine:latest")
+        assert page.state.plan.chat.replace_model == "mine:latest"
+        assert page.ollama.allow.isHidden()
+        page.ollama.shut_down()
 
 
 def test_nothing_is_sent_that_says_nothing(page: ChatPage, qtbot: QtBot) -> None:

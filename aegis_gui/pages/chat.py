@@ -10,6 +10,7 @@ from ..chat_session import ChatSession
 from ..chat_view import RENDER_MS, ChatView
 from ..form import Form
 from ..i18n import mark, tr
+from ..ollama_panel import OllamaPanel
 from ..panels import Section, scrolled
 from ..run_view import RunView
 from ..state import AppState
@@ -18,7 +19,7 @@ from ..theme import Theme
 from ..transcript import Transcript, read_transcript
 from .step_page import StepPage
 
-TALK, QUESTIONS, SETTINGS = 0, 1, 2
+TALK, QUESTIONS, SETTINGS, OLLAMA = 0, 1, 2, 3
 FIELDS = (
     "chat.backend",
     "chat.model_name",
@@ -56,6 +57,9 @@ class ChatPage(StepPage):
         self.tabs.add(mark("Conversation"), self.conversation)
         self.tabs.add(mark("Physics questions"), self._questions())
         self.tabs.add(mark("Settings"), scrolled(settings))
+        self.ollama = OllamaPanel()
+        self.ollama.replace_allowed.connect(lambda name: state.change({"chat.replace_model": name}))
+        self.tabs.add(mark("Ollama"), scrolled(self.ollama))
         self.body.addWidget(self.tabs)
         self._coming = ""
         self._render = QTimer(self, singleShot=True, interval=RENDER_MS)
@@ -70,6 +74,7 @@ class ChatPage(StepPage):
     def shut_down(self) -> None:
         """No chat child and no thread is left when this returns."""
         self.session.shut_down()
+        self.ollama.shut_down()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """The window closes its pages before it goes."""
@@ -88,6 +93,8 @@ class ChatPage(StepPage):
                     self._render.start()
             case Progress() | Verdict() | StepFinished():
                 self._show_transcript()
+                if isinstance(event, StepFinished) and self.ollama.isVisible():
+                    self.ollama.refresh()
 
     def show_run(self, view: RunView) -> None:
         super().show_run(view)
@@ -95,18 +102,20 @@ class ChatPage(StepPage):
 
     def plan_changed(self) -> None:
         super().plan_changed()
-        self.conversation.set_plan(self.state.plan.chat)
+        self._show_plan()
 
     def set_theme(self, theme: Theme) -> None:
         super().set_theme(theme)
         self.conversation.set_theme(theme)
         self.transcript.set_theme(theme)
+        self.ollama.set_theme(theme)
 
     def retranslate(self) -> None:
         super().retranslate()
         self.tabs.retranslate()
         self.conversation.retranslate()
         self.transcript.retranslate()
+        self.ollama.retranslate()
         self._show_bar()
 
     def _questions(self) -> QScrollArea:
@@ -114,7 +123,13 @@ class ChatPage(StepPage):
 
     def _open_run(self) -> None:
         self.conversation.open_run(self.state.run, self.state.plan.chat)
+        self._show_plan()
         self._show_bar()
+
+    def _show_plan(self) -> None:
+        plan = self.state.plan.chat
+        self.conversation.set_plan(plan)
+        self.ollama.set_wanted(plan.model_name, plan.replace_model)
 
     def _show_bar(self) -> None:
         """The engine and a conversation would take each other's memory and cores."""
