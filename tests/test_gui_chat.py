@@ -17,7 +17,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QMessageB
 from pytestqt.qtbot import QtBot
 
 from aegis_core import plan as plans
-from aegis_core.chat import history
+from aegis_core.chat import history, overruling
 from aegis_core.events import Progress, StepStarted, Token
 from aegis_gui import chat_session
 from aegis_gui.chat_message import MarkdownText, Turn
@@ -396,6 +396,53 @@ def test_the_questions_of_the_step_are_shown_with_their_verdicts(page: ChatPage,
     assert entry.checks.isHidden()
     entry.fold.click()
     assert not entry.checks.isHidden()
+
+
+def judged(folder: Path, name: str, answer: str, passed: bool) -> None:
+    row = {"question": "Why?\u2028Say.", "answer": answer, "model": name, "verdict": {"passed": passed, "checks": []}}
+    (folder / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def test_the_base_models_answer_stands_beside_and_a_verdict_can_be_overruled(
+    page: ChatPage, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = page.state.run
+    assert run is not None
+    run.step_folder("chat").mkdir()
+    judged(run.step_folder("chat"), "transcript", "So.", False)
+    judged(run.step_folder("chat"), "base_transcript", "Because.", True)
+    page.tabs.show_view(QUESTIONS)
+    page._show_transcript()
+    (entry,) = page.transcript.entries
+    assert entry.base.isVisible() and entry.base.text == "Because."
+    assert entry.base.remark.text() == "a meaningful answer"
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: (" ", True))
+    entry.otherwise.click()
+    assert overruling.overrules(run) == {}, "not without a reason"
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("短いが正しい", True))
+    entry.otherwise.click()
+    (entry,) = page.transcript.entries
+    assert entry.word.text() == "not a meaningful answer", "what was measured stays"
+    assert entry.own.text() == "You: a meaningful answer. 短いが正しい"
+    (decision,) = overruling.overrules(run).values()
+    assert decision.passed is True
+    entry.otherwise.click()
+    (entry,) = page.transcript.entries
+    assert overruling.overrules(run) == {} and entry.own.isHidden()
+
+
+def test_verdicts_that_cannot_be_read_are_said(page: ChatPage) -> None:
+    run = page.state.run
+    assert run is not None
+    run.step_folder("chat").mkdir()
+    judged(run.step_folder("chat"), "transcript", "So.", False)
+    overruling.overrules_path(run).write_text("{\n", encoding="utf-8")
+    page._show_transcript()
+    assert "cannot be read" in page.transcript.notice.text()
+    assert len(page.transcript.entries) == 1
+    overruling.overrules_path(run).unlink()
+    page._show_transcript()
+    assert page.transcript.notice.isHidden()
 
 
 def test_an_answer_without_a_verdict_is_called_neither_good_nor_bad(page: ChatPage, qtbot: QtBot) -> None:

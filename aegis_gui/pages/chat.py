@@ -2,14 +2,16 @@
 
 from PySide6.QtCore import QCoreApplication, QTimer
 from PySide6.QtGui import QCloseEvent
-from PySide6.QtWidgets import QScrollArea, QWidget
+from PySide6.QtWidgets import QInputDialog, QMessageBox, QScrollArea, QWidget
 
+from aegis_core.chat import overruling
 from aegis_core.events import Event, Progress, StepFinished, StepStarted, Token, Verdict
+from aegis_core.failures import UserError
 
 from ..chat_session import ChatSession
 from ..chat_view import RENDER_MS, ChatView
 from ..form import Form
-from ..i18n import mark, tr
+from ..i18n import filled, mark, tr
 from ..ollama_panel import OllamaPanel
 from ..panels import Section, scrolled
 from ..run_view import RunView
@@ -51,6 +53,7 @@ class ChatPage(StepPage):
         self.session = session or ChatSession(parent=self)
         self.conversation = ChatView(self.session)
         self.transcript = Transcript()
+        self.transcript.overruled.connect(self._overrule)
         settings = Section(mark("Questions and sampling"))
         settings.body.addWidget(Form(state, FIELDS))
         self.tabs = Tabs()
@@ -142,7 +145,43 @@ class ChatPage(StepPage):
         run = self.state.run
         self._render.stop()
         self._coming = ""
-        self.transcript.show_rows(read_transcript(run.step_folder(self.step) / "transcript.jsonl") if run else [])
+        if run is None:
+            self.transcript.show_rows([])
+            return
+        folder = run.step_folder(self.step)
+        rows = read_transcript(folder / "transcript.jsonl")
+        own: dict[str, overruling.Overrule] = {}
+        self.transcript.show_notice("")
+        try:
+            own = overruling.overrules(run)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.transcript.show_notice(filled("Your own verdicts cannot be read: {problem}", problem=str(error)))
+        decisions = {i: own[id] for i, row in enumerate(rows) if (id := overruling.answered_id(row)) in own}
+        self.transcript.show_rows(rows, read_transcript(folder / "base_transcript.jsonl"), decisions)
+
+    def _overrule(self, place: int, passed: bool | None) -> None:
+        """The person's own verdict, with a reason, beside the measured one."""
+        run = self.state.run
+        if run is None or self.state.busy:
+            return
+        rows = read_transcript(run.step_folder(self.step) / "transcript.jsonl")
+        title = tr("Take my verdict back") if passed is None else tr("Your own verdict")
+        wish = (
+            tr("Why do you take it back?")
+            if passed is None
+            else tr("Why is this a meaningful answer?")
+            if passed
+            else tr("Why is this not a meaningful answer?")
+        )
+        reason, agreed = QInputDialog.getText(self, title, wish)
+        if not agreed or not reason.strip() or place >= len(rows):
+            return
+        try:
+            overruling.overrule(run, overruling.answered_id(rows[place]), passed, reason)
+        except (UserError, OSError) as error:
+            QMessageBox.warning(self, title, filled("It could not be saved: {problem}", problem=str(error)))
+        self._show_transcript()
+        self.state.refresh()  # the run log shows the verdicts as they were
 
     def _show_coming(self) -> None:
         self.transcript.show_coming(self._coming)
