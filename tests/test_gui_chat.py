@@ -414,7 +414,7 @@ def test_the_base_models_answer_stands_beside_and_a_verdict_can_be_overruled(
     page.tabs.show_view(QUESTIONS)
     page._show_transcript()
     (entry,) = page.transcript.entries
-    assert entry.base.isVisible() and entry.base.text == "Because."
+    assert not entry.base.isHidden() and entry.base.text == "Because."
     assert entry.base.remark.text() == "a meaningful answer"
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: (" ", True))
     entry.otherwise.click()
