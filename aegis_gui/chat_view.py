@@ -6,13 +6,9 @@ from typing import Any
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer
 from PySide6.QtGui import QGuiApplication, QKeyEvent, QTextCursor
 from PySide6.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
     QHBoxLayout,
     QPlainTextEdit,
     QPushButton,
-    QScrollArea,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -25,15 +21,16 @@ from aegis_core.run_directory import RunDirectory
 
 from . import theme as themes
 from .chat_bar import ChatBar
+from .chat_controls import MODELS, ChatControls
 from .chat_exchange import Exchange, pairs
+from .chat_feed import ChatFeed
 from .chat_message import Turn
 from .chat_session import ChatSession, Talk
-from .i18n import filled, mark, tr
+from .i18n import filled, tr
 from .panels import label
 from .theme import Theme
 
 RENDER_MS = 80
-MODELS = (("aegis", mark("the new model")), ("base", mark("the base model")))
 
 
 class ChatView(QWidget):
@@ -47,16 +44,7 @@ class ChatView(QWidget):
         self._plan = ChatPlan()
         self._barred = ""
         self._unwritten = ""
-        self._following = True
-        self.model = QComboBox()
-        for name, _ in MODELS:
-            self.model.addItem(name, name)
-        self.temperature = QDoubleSpinBox(minimum=0, maximum=2, singleStep=0.1, decimals=2)
-        self.top_p = QDoubleSpinBox(minimum=0.01, maximum=1, singleStep=0.05, decimals=2)
-        self.max_tokens = QSpinBox(minimum=16, maximum=8192, singleStep=16)
-        self.temperature.setFixedWidth(56)
-        self.top_p.setFixedWidth(56)
-        self.max_tokens.setFixedWidth(112)
+        self.controls = ChatControls()
         self.bar_above = ChatBar()
         self.bar_above.chosen.connect(self.go_on)
         self.fresh = self.bar_above.fresh
@@ -70,7 +58,7 @@ class ChatView(QWidget):
         self.hint = label(role="small")
         self.empty = label(role="secondary", wraps=True)
         self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._labels = {name: label(role="secondary") for name in ("model", "temperature", "top_p", "max_tokens")}
+        self._feed = ChatFeed(self.empty)
         self._render = QTimer(self, singleShot=True, interval=RENDER_MS)
         self._render.timeout.connect(self._show_coming)
         self._lay_out()
@@ -93,9 +81,7 @@ class ChatView(QWidget):
     def set_plan(self, plan: ChatPlan) -> None:
         """Sampling starts from the plan; what is changed here counts for this conversation only."""
         self._plan = plan
-        self.temperature.setValue(plan.temperature)
-        self.top_p.setValue(plan.top_p)
-        self.max_tokens.setValue(plan.max_tokens)
+        self.controls.set_plan(plan)
         self._show_state()
 
     def bar(self, reason: str) -> None:
@@ -130,9 +116,7 @@ class ChatView(QWidget):
         """Take the exchanges from `first` on off the screen."""
         for exchange in self.exchanges[first:]:
             for turn in (exchange.asked, exchange.answered):
-                self._column.removeWidget(turn)
-                turn.hide()
-                turn.deleteLater()
+                self._feed.drop(turn)
         del self.exchanges[first:]
 
     def _show_again(self, question: dict[str, Any], answer: dict[str, Any] | None) -> None:
@@ -165,16 +149,11 @@ class ChatView(QWidget):
         """Send a question; ignored while another is being answered, without a run, or while barred."""
         if not question.strip() or self._run is None or self._barred or self._busy():
             return
-        sampling = {
-            "temperature": round(self.temperature.value(), 2),
-            "top_p": round(self.top_p.value(), 2),
-            "max_tokens": self.max_tokens.value(),
-        }
         messages = [*self.messages(), {"role": "user", "content": question}]
-        model = str(self.model.currentData())
+        model, sampling = self.controls.model_name, self.controls.sampling
         exchange = self._exchange(question, model)
         exchange.sent, exchange.sampling = time.monotonic(), sampling
-        self._following = True
+        self._feed.following = True
         self._write(exchange, "user", question, model=model)
         try:
             self.session.say(self._run, model, messages, sampling)
@@ -223,7 +202,7 @@ class ChatView(QWidget):
         }
         self.exchanges.append(exchange)
         for turn in (exchange.asked, exchange.answered):
-            self._column.insertWidget(self._column.count() - 1, turn)
+            self._feed.add(turn)
         self._name(exchange)
         return exchange
 
@@ -310,26 +289,14 @@ class ChatView(QWidget):
             exchange.actions["repeat"].setVisible(last and not busy and can_ask)
             exchange.actions["edit"].setVisible(not busy and can_ask)
             exchange.actions["copy"].setVisible(bool(exchange.answer) and exchange.end is not None)
-        self.model.setEnabled(not busy)
+        self.controls.model.setEnabled(not busy)
         self.empty.setVisible(not self.exchanges)
 
     def set_theme(self, theme: Theme) -> None:
         self.send.setIcon(themes.icon("send", theme.text))
 
     def retranslate(self) -> None:
-        for index, (_, words) in enumerate(MODELS):
-            self.model.setItemText(index, tr(words))
-        names = {
-            "model": tr("Talk to"),
-            "temperature": tr("Temperature"),
-            "top_p": tr("Top p"),
-            "max_tokens": tr("At most"),
-        }
-        for name, made in self._labels.items():
-            made.setText(names[name])
-        for name, control in self._controls().items():
-            control.setAccessibleName(names[name])
-        self.max_tokens.setSuffix(" " + tr("tokens"))
+        self.controls.retranslate()
         self.entry.setPlaceholderText(tr("Ask something…"))
         self.entry.setAccessibleName(tr("Your question"))
         self.bar_above.retranslate()
@@ -380,46 +347,7 @@ class ChatView(QWidget):
             button.setText(words[name])
             button.setAccessibleName(words[name])
 
-    def _follow(self, smallest: int, largest: int) -> None:
-        """Stay at the newest words, unless the person has scrolled back to read."""
-        if self._following:
-            self._area.verticalScrollBar().setValue(largest)
-
-    def _note_place(self, value: int) -> None:
-        self._following = value >= self._area.verticalScrollBar().maximum() - 24
-
-    def _controls(self) -> dict[str, QWidget]:
-        return {
-            "model": self.model,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-        }
-
     def _lay_out(self) -> None:
-        top = QHBoxLayout()
-        top.setSpacing(8)
-        for name, control in self._controls().items():
-            top.addWidget(self._labels[name])
-            top.addWidget(control)
-            top.addSpacing(8)
-        top.addStretch(1)
-        inner = QWidget()
-        inner.setObjectName("scrolled")
-        self._column = QVBoxLayout(inner)
-        self._column.setContentsMargins(0, 0, 8, 0)
-        self._column.setSpacing(8)
-        self._column.addWidget(self.empty, 1)
-        self._column.addStretch(0)
-        self._area = QScrollArea(widgetResizable=True)
-        self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._area.setWidget(inner)
-        self._area.verticalScrollBar().rangeChanged.connect(self._follow)
-        self._area.verticalScrollBar().sliderMoved.connect(self._note_place)
-        self._area.verticalScrollBar().actionTriggered.connect(
-            lambda: self._note_place(self._area.verticalScrollBar().sliderPosition())
-        )
         line = QHBoxLayout()
         line.setSpacing(8)
         line.addWidget(self.entry, 1)
@@ -428,8 +356,8 @@ class ChatView(QWidget):
         page.setContentsMargins(0, 0, 0, 0)
         page.setSpacing(8)
         page.addWidget(self.bar_above)
-        page.addLayout(top)
-        page.addWidget(self._area, 1)
+        page.addWidget(self.controls)
+        page.addWidget(self._feed, 1)
         page.addLayout(line)
         page.addWidget(self.hint)
 

@@ -22,6 +22,7 @@ from aegis_core.fusion import row_blocks
 from aegis_core.fusion.merge import merge
 from aegis_core.fusion.shard_writer import ShardWriter
 from aegis_core.models.weights import StoredTensor
+from aegis_core.soul.gate import Soul
 
 WIDE = {"hidden_size": 320, "num_attention_heads": 20, "num_key_value_heads": 4, "head_dim": 16}
 
@@ -119,6 +120,21 @@ def test_merging_takes_the_memory_of_a_few_blocks_whatever_the_model(tmp_path, s
     assert (tmp_path / "first" / "model.safetensors").stat().st_size > n_model_bytes > 75e6
     # What merging itself needs grows every time, a neighbour's garbage does not; 10 to 45 MB were measured.
     assert min(grown) < 60e6, grown
+
+
+def test_the_head_is_folded_in_the_same_memory_block_after_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 1)
+    base = build("llama", tmp_path / "base", vocab_size=1000)
+    places, folded = [], Soul.fused_head
+
+    def watched(soul, head, room):
+        places.append((room.data_ptr(), folded(soul, head, room).data_ptr()))
+        return folded(soul, head, room)
+
+    monkeypatch.setattr(Soul, "fused_head", watched)
+    merge(ingredients_for(tmp_path / "adapter", base), tmp_path / "out", CancelToken())
+    assert len(places) == 1000 // 64
+    assert set(places[:-1]) == {(places[0][0],) * 2}, "the last block, of more rows, may take more room"
 
 
 def test_a_base_that_changes_while_it_is_merged_is_refused(tmp_path):

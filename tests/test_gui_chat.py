@@ -109,7 +109,7 @@ def test_the_system_prompt_of_the_plan_comes_first(page: ChatPage, qtbot: QtBot)
 
 def test_sampling_starts_from_the_plan_and_follows_the_controls(page: ChatPage, qtbot: QtBot) -> None:
     page.state.change({"chat.temperature": 0.3, "chat.max_tokens": 64})
-    page.conversation.top_p.setValue(0.55)
+    page.conversation.controls.top_p.setValue(0.55)
     ask(page, qtbot, "sampling")
     assert json.loads(page.conversation.exchanges[0].answer) == {"max_tokens": 64, "temperature": 0.3, "top_p": 0.55}
 
@@ -175,7 +175,7 @@ def test_stop_while_the_model_is_loading_lets_it_go_at_once(page: ChatPage, qtbo
 
 def test_the_base_model_is_another_child(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
-    page.conversation.model.setCurrentIndex(1)
+    page.conversation.controls.model.setCurrentIndex(1)
     ask(page, qtbot, "hello")
     assert [exchange.model for exchange in page.conversation.exchanges] == ["aegis", "base"]
     assert page.conversation.exchanges[1].answer.startswith("base heard 3")

@@ -129,7 +129,7 @@ class LlamaServer:
         raised: list[BaseException] = []
 
         def receive(chunk: dict[str, Any]) -> bool:
-            """True stops the stream. The binding swallows exceptions, so they are carried out by hand."""
+            """True stops the stream. The binding swallows exceptions, Ctrl+C too, so they are carried out by hand."""
             try:
                 return not on_chunk(self._checked(chunk))
             except BaseException as error:

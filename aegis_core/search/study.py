@@ -192,7 +192,8 @@ def _run_next(ledger: Ledger, plan: StudyPlan, ctx: StepContext, ended: list[Pla
         # Silent for too long, it was given to somebody else, whose result counts.
         ctx.emit(note("Trial {number} was taken over by another worker.", number=position + 1))
     except BaseException:
-        ledger.give_up(trial.number)  # stopped: whoever comes next begins with it
+        # Nothing is kept here, a stop and Ctrl+C included: whoever comes next begins with this trial.
+        ledger.give_up(trial.number)
         raise
 
 

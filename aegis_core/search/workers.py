@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psutil
@@ -51,27 +52,20 @@ def beating(beat: Callable[[int], None]) -> Iterator[None]:
     A storage that fails under the pulse fails the trial's own next report as well, which is where it is told.
     """
     ended = threading.Event()
-    failed: list[Exception] = []
 
     def run() -> None:
         count = 0
         while not ended.wait(PULSE_SECONDS):
             count += 1
-            try:
-                beat(count)
-            except Exception as error:
-                failed.append(error)
-                return
+            beat(count)
 
-    thread = threading.Thread(target=run, name="pulse", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="pulse") as thread:
+        pulse = thread.submit(run)
+        try:
+            yield
+        finally:
+            ended.set()
+    pulse.result()
 
 
 def _runs_here(process: str) -> bool:
