@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QPointF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QGraphicsItem, QGraphicsLineItem, QGraphicsSimpleTextItem, QLabel, QWidget
 
 from .i18n import filled
+from .plot_labels import is_in_view, place_bands, place_levels, place_marks
 from .plot_parts import Colour, Curve, Level, Mark, band_colour, legend_entry, phase_word, unbroken
 from .series import nice_ceiling
 from .theme import SMALL, Theme, tabular
@@ -287,56 +288,9 @@ class LivePlot(pg.PlotWidget):
             mark.label.setBrush(pg.mkBrush(self.theme.secondary))
 
     def _place_labels(self) -> None:
-        width, height = self.view.width(), self.view.height()
-        for region, label, _ in self._bands:
-            first, last = (self._pixel(x, 0).x() for x in region.getRegion())
-            size = label.boundingRect()
-            label.setVisible(last - first > size.width() + 8)
-            label.setPos((first + last - size.width()) / 2, height - size.height() - 3)
-        taken: list[QRectF] = []
-        for level in self.levels:
-            self._place_level(level, width, taken)
-        taken.clear()
-        for mark in reversed(self.marks):
-            place = self._place_of(mark, taken)
-            inside = 0 <= self._pixel(mark.x, mark.y).x() <= width
-            mark.label.setVisible(place is not None and inside)
-            if place is not None:
-                mark.label.setPos(place.topLeft())
-                taken.append(place)
-
-    def _place_of(self, mark: Mark, taken: list[QRectF]) -> QRectF | None:
-        """Left above its point, or else right below it, where no other name stands; None if there is no room."""
-        spot, size = self._pixel(mark.x, mark.y), mark.label.boundingRect().size()
-        corners = (QPointF(spot.x() - 8 - size.width(), spot.y() - size.height()), QPointF(spot.x() + 8, spot.y()))
-        places = [QRectF(corner, size) for corner in corners]
-        free = (p for p in places if p.left() > 0 and not any(p.intersects(other) for other in taken))
-        return next(free, None)
-
-    def _place_level(self, level: Level, width: float, taken: list[QRectF]) -> None:
-        """The line and, at its right end, its name, above it or else below; where it lies outside the view the legend
-        tells of it."""
-        seen = level.value is not None and self._is_in_view(level.value)
-        level.label.setVisible(seen)
-        level.line.setVisible(seen)
-        if level.value is None or not seen:
-            return
-        y = self._pixel(0, level.value).y()
-        level.line.setLine(0, y, width, y)
-        level.label.setText(level.text(level.value))
-        size = level.label.boundingRect().size()
-        place = QRectF(QPointF(width - size.width() - 6, y - size.height() - 1), size)
-        if any(place.intersects(other) for other in taken):
-            place.moveTop(y + 1)
-        level.label.setPos(place.topLeft())
-        taken.append(place)
-
-    def _is_in_view(self, value: float) -> bool:
-        low, high = self.view.viewRange()[1]
-        return low <= value <= high
-
-    def _pixel(self, x: float, y: float) -> QPointF:
-        return self.view.mapFromView(QPointF(x, y))
+        place_bands(self.view, [(region, label) for region, label, _ in self._bands])
+        place_levels(self.view, self.levels)
+        place_marks(self.view, self.marks)
 
     def _write_legend(self) -> None:
         names = self.curve_names()
@@ -352,7 +306,7 @@ class LivePlot(pg.PlotWidget):
                 continue
             parts.append(legend_entry(curve, names[curve.name], value, self.theme))
         for level in self.levels:
-            if level.value is not None and math.isfinite(self._low) and not self._is_in_view(level.value):
+            if level.value is not None and math.isfinite(self._low) and not is_in_view(self.view, level.value):
                 arrow = "↑" if level.value > self._high else "↓"
                 parts.append(f'<span style="color:{muted}">{unbroken(f"┅ {level.text(level.value)} {arrow}")}</span>')
         if note := self.note():

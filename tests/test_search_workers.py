@@ -237,6 +237,19 @@ def test_a_pulse_beats_while_the_trial_lasts(monkeypatch: pytest.MonkeyPatch) ->
     assert beats == list(range(1, n + 1)) and len(beats) == n
 
 
+def test_a_pulse_that_fails_is_told_when_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PULSE_SECONDS", 0.01)
+
+    def beat(count: int) -> None:
+        raise OSError("the shared folder is gone")
+
+    with pytest.raises(OSError, match="the shared folder is gone"), workers.beating(beat):
+        time.sleep(0.1)
+    with pytest.raises(ValueError, match="its own"), workers.beating(beat):
+        time.sleep(0.1)
+        raise ValueError("its own")
+
+
 def test_minutes_end_a_study_and_the_expected_number_says_so(tmp_path: Path) -> None:
     """Trials of a quarter of a second under a limit of one: no more than four or five begin."""
     events: list[Event] = []
