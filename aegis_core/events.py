@@ -164,7 +164,11 @@ class Token(Event):
 
 @dataclass(frozen=True)
 class AnswerFinished(Event):
-    """`reason` is stop, length, cancelled or error (then `error` says what); n_prompt_tokens is what was read."""
+    """`reason` is stop, length, cancelled or error (then `error` says what, and `advice` what to do about it).
+
+    n_prompt_tokens is what was read. `seconds` count from the question's arrival, and so do `first_token_seconds`:
+    None if no token came.
+    """
 
     id: str
     reason: str
@@ -172,6 +176,8 @@ class AnswerFinished(Event):
     seconds: float
     error: str = ""
     n_prompt_tokens: int = 0
+    first_token_seconds: float | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)

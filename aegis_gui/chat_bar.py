@@ -22,6 +22,7 @@ class ChatBar(QWidget):
         super().__init__(parent)
         self._run: RunDirectory | None = None
         self._id = ""
+        self._busy = self._begun = False
         self.caption = label(role="secondary")
         self.list = QComboBox()
         self.list.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -53,10 +54,16 @@ class ChatBar(QWidget):
             self.list.addItem(talk.title, talk.id)
             if talk.id == id:
                 self.list.setCurrentIndex(self.list.count() - 1)
-        begun = any(talk.id == id for talk in found)
-        for button in (self.rename, self.export, self.delete, self.fresh):
-            button.setEnabled(begun)
+        self._begun = any(talk.id == id for talk in found)
+        for button in (self.rename, self.export, self.fresh):
+            button.setEnabled(self._begun)
         self.list.setEnabled(self.list.count() > 1)
+        self.set_busy(self._busy)
+
+    def set_busy(self, busy: bool) -> None:
+        """While an answer comes its conversation cannot be deleted from under it."""
+        self._busy = busy
+        self.delete.setEnabled(self._begun and not busy)
 
     def retranslate(self) -> None:
         self.caption.setText(tr("Conversation"))

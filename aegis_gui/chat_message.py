@@ -3,11 +3,23 @@
 from collections.abc import Callable
 
 from PySide6.QtCore import QSize, Qt, QUrl
-from PySide6.QtGui import QResizeEvent, QTextDocument, QTextOption
+from PySide6.QtGui import (
+    QColor,
+    QResizeEvent,
+    QTextBlock,
+    QTextBlockFormat,
+    QTextCursor,
+    QTextDocument,
+    QTextFormat,
+    QTextOption,
+)
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QTextBrowser, QToolButton, QVBoxLayout, QWidget
 
 from . import theme as themes
 from .panels import label
+
+PARAGRAPH_GAP, CODE_INDENT = 6, 8  # px
+CODE_GROUND = QColor(128, 128, 128, 40)  # on light and dark alike
 
 
 class MarkdownText(QTextBrowser):
@@ -31,6 +43,7 @@ class MarkdownText(QTextBrowser):
         self.document().setMarkdown(
             text.replace("![", "!\\["), features.MarkdownDialectGitHub | features.MarkdownNoHTML
         )
+        self._dress()
         self._fit()
 
     def show_plain(self, text: str) -> None:
@@ -51,9 +64,29 @@ class MarkdownText(QTextBrowser):
     def wheelEvent(self, event: object) -> None:
         event.ignore()  # type: ignore[attr-defined]  # the conversation scrolls, not the single message
 
+    def _dress(self) -> None:
+        """Air between paragraphs, a ground behind code."""
+        cursor = QTextCursor(self.document())
+        block = self.document().begin()
+        while block.isValid():
+            look = QTextBlockFormat()
+            code, following = _is_code(block), block.next()
+            if code:
+                look.setBackground(CODE_GROUND)
+                look.setLeftMargin(CODE_INDENT)
+            if following.isValid() and not (code and _is_code(following)):
+                look.setBottomMargin(PARAGRAPH_GAP)
+            cursor.setPosition(block.position())
+            cursor.mergeBlockFormat(look)
+            block = following
+
     def _fit(self) -> None:
         self.document().setTextWidth(self.viewport().width())
         self.setFixedHeight(max(int(self.document().size().height()) + 2, 20))
+
+
+def _is_code(block: QTextBlock) -> bool:
+    return block.blockFormat().hasProperty(QTextFormat.Property.BlockCodeFence)
 
 
 class Turn(QFrame):

@@ -1,54 +1,52 @@
-"""Talking to the finished model, or to the one it came from."""
+"""Talking to the finished model, to the one it came from, or to both side by side."""
 
 import time
 from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer
-from PySide6.QtGui import QGuiApplication, QKeyEvent, QTextCursor
-from PySide6.QtWidgets import (
-    QHBoxLayout,
-    QPlainTextEdit,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtGui import QKeyEvent, QTextCursor
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from aegis_core.chat import history
-from aegis_core.events import AnswerFinished, Event, Log, Progress, StepFailed
+from aegis_core.chat.dialogue import Dialogue, Exchange, Reply
+from aegis_core.events import Event
 from aegis_core.failures import UserError
 from aegis_core.plan import ChatPlan
 from aegis_core.run_directory import RunDirectory
 
 from . import theme as themes
+from .chat_answers import ChatAnswers
 from .chat_bar import ChatBar
-from .chat_controls import MODELS, ChatControls
-from .chat_exchange import Exchange, pairs
+from .chat_controls import ChatControls
+from .chat_exchange import Answer, ExchangeView
 from .chat_feed import ChatFeed
-from .chat_message import Turn
-from .chat_session import ChatSession, Talk
+from .chat_prompts import ChatPrompts
 from .i18n import filled, tr
 from .panels import label
 from .theme import Theme
 
 RENDER_MS = 80
+RENDER_SHARE = 4  # a long answer is drawn less often: at most this part of the window's time goes into it
+OPENED_WITH = ("backend", "model_name", "replace_model", "system", "num_ctx")
+"""What a chat child reads when it opens its model; where it changes, the model is opened anew."""
 
 
 class ChatView(QWidget):
-    """A conversation that outlives its model: whatever ends the child, what was said stays."""
+    """A conversation that outlives its models: whatever ends a child, what was said stays."""
 
-    def __init__(self, session: ChatSession, parent: QWidget | None = None) -> None:
+    def __init__(self, answers: ChatAnswers, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session
-        self.exchanges: list[Exchange] = []
+        self.answers = answers
+        self.exchanges: list[ExchangeView] = []
+        self.dialogue: Dialogue | None = None
         self._run: RunDirectory | None = None
-        self._plan = ChatPlan()
+        self._plan = self._opened_with = ChatPlan()
         self._barred = ""
-        self._unwritten = ""
+        self._problem = ""
         self.controls = ChatControls()
         self.bar_above = ChatBar()
         self.bar_above.chosen.connect(self.go_on)
         self.fresh = self.bar_above.fresh
-        self._id = history.new_id()
         self.entry = QPlainTextEdit()
         self.entry.setFixedHeight(64)
         self.entry.setTabChangesFocus(True)
@@ -56,23 +54,24 @@ class ChatView(QWidget):
         self.send = QPushButton()
         self.send.clicked.connect(self._send_or_stop)
         self.hint = label(role="small")
-        self.empty = label(role="secondary", wraps=True)
-        self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._feed = ChatFeed(self.empty)
+        self.prompts = ChatPrompts()
+        self.prompts.chosen.connect(self.ask)
+        self._feed = ChatFeed(self.prompts)
+        self._coming: set[Answer] = set()
         self._render = QTimer(self, singleShot=True, interval=RENDER_MS)
         self._render.timeout.connect(self._show_coming)
         self._lay_out()
         self.entry.textChanged.connect(self._show_state)
-        session.token.connect(self._take)
-        session.finished.connect(self._finish)
-        session.failed.connect(self._fail)
-        session.said.connect(self._note)
-        session.changed.connect(self._show_state)
+        answers.came.connect(self._take)
+        answers.ended.connect(self._finish)
+        answers.failed.connect(self._tell)
+        answers.told.connect(self._tell)
+        answers.changed.connect(self._show_state)
         self.retranslate()
 
     def open_run(self, run: RunDirectory | None, plan: ChatPlan) -> None:
-        """Talk with this run's model from now on; an earlier conversation ends."""
-        self.session.close()
+        """Talk with this run's models from now on; an earlier conversation ends."""
+        self.answers.close()
         self._run = run
         self.set_plan(plan)
         latest = next(iter(history.conversations(run)), None) if run else None
@@ -82,228 +81,175 @@ class ChatView(QWidget):
         """Sampling starts from the plan; what is changed here counts for this conversation only."""
         self._plan = plan
         self.controls.set_plan(plan)
+        self.prompts.show_questions(plan.questions)
         self._show_state()
 
     def bar(self, reason: str) -> None:
-        """Nothing can be sent for this reason (a translated sentence); "" lifts it. A model at hand is let go of."""
+        """Nothing can be sent for this reason (a translated sentence); "" lifts it. Models at hand are let go of."""
         self._barred = reason
         if reason:
-            self.session.close()
+            self.answers.close()
         self._show_state()
-
-    def clear(self) -> None:
-        """Start a new conversation; the model stays loaded."""
-        self.go_on("")
 
     def go_on(self, id: str) -> None:
-        """Show a conversation of the run's history and continue it; "" begins a new one. The model stays loaded."""
-        if self.session.talk in (Talk.LOADING, Talk.ANSWERING):
-            self.session.close()
+        """Show a conversation of the run's history and continue it; "" begins a new one. The models stay loaded."""
+        if self.answers.busy:
+            self.answers.close()
         self._drop(0)
-        self._id = id or history.new_id()
-        self._unwritten = ""
-        if id and self._run:
-            try:
-                for question, answer in pairs(history.conversation(self._run, id).messages):
-                    self._show_again(question, answer)
-            except (UserError, OSError) as error:
-                self._id = history.new_id()
-                self._unwritten = _refused(error) if isinstance(error, UserError) else _unkept(error)
-        self.bar_above.show_conversations(self._run, self._id)
+        self._problem = ""
+        self.dialogue = self._opened(id)
+        if self.dialogue:
+            for exchange in self.dialogue.exchanges:
+                self._add(exchange)
+            replies = [reply for exchange in self.dialogue.exchanges for reply in exchange.replies]
+            sampling = dict(replies[-1].sampling) if replies else {}
+            sampling.pop("seed", None)  # "Answer again" draws with others, which nobody chose
+            self.controls.begin(self.dialogue.system, sampling)
+        self._list_conversations()
         self._show_state()
-
-    def _drop(self, first: int) -> None:
-        """Take the exchanges from `first` on off the screen."""
-        for exchange in self.exchanges[first:]:
-            for turn in (exchange.asked, exchange.answered):
-                self._feed.drop(turn)
-        del self.exchanges[first:]
-
-    def _show_again(self, question: dict[str, Any], answer: dict[str, Any] | None) -> None:
-        """An exchange from the history; a question whose answer a kill took away says so."""
-        exchange = self._exchange(question["content"], str(question.get("model", "aegis")))
-        exchange.n_rows = 1 if answer is None else 2
-        found = answer or {"content": "", "reason": "lost"}
-        exchange.answer = found["content"]
-        exchange.end = AnswerFinished(
-            "",
-            str(found.get("reason", "stop")),
-            int(found.get("n_tokens", 0)),
-            float(found.get("seconds", 0.0)),
-            str(found.get("error", "")),
-            int(found.get("n_prompt_tokens", 0)),
-        )
-        exchange.answered.show_text(exchange.answer)
-        self._describe(exchange)
-
-    def messages(self) -> list[dict[str, str]]:
-        """The conversation as the model gets it; questions that found no answer are left out."""
-        said = [{"role": "system", "content": self._plan.system}] if self._plan.system else []
-        for exchange in self.exchanges:
-            if exchange.answer.strip():
-                said.append({"role": "user", "content": exchange.question})
-                said.append({"role": "assistant", "content": exchange.answer})
-        return said
 
     def ask(self, question: str) -> None:
-        """Send a question; ignored while another is being answered, without a run, or while barred."""
-        if not question.strip() or self._run is None or self._barred or self._busy():
-            return
-        messages = [*self.messages(), {"role": "user", "content": question}]
-        model, sampling = self.controls.model_name, self.controls.sampling
-        exchange = self._exchange(question, model)
-        exchange.sent, exchange.sampling = time.monotonic(), sampling
-        self._feed.following = True
-        self._write(exchange, "user", question, model=model)
-        try:
-            self.session.say(self._run, model, messages, sampling)
-        except OSError as error:
-            exchange.end = AnswerFinished("", "error", 0, 0.0, str(error))
-        self._describe(exchange)
-        self._show_state()
+        """Put a question to the chosen models; ignored while another is being answered, without a run, or barred."""
+        self._ask(question, self.controls.models, self.controls.sampling)
 
-    def repeat(self) -> None:
-        """Ask the last question again; the answer there was stays in the history."""
-        if self.exchanges and not self._busy():
-            self._again(len(self.exchanges) - 1, self.exchanges[-1].question)
+    def repeat(self, shown: ExchangeView) -> None:
+        """Ask the last question again, with the next seed; the answers there were stay in the history."""
+        if shown in self.exchanges and not self.answers.busy:
+            replies, sampling = shown.exchange.replies, self.controls.sampling
+            next_seed = 1 + max(int(reply.sampling.get("seed", self._plan.seed)) for reply in replies)
+            self._forget_from(self.exchanges.index(shown))
+            models = tuple(reply.model for reply in replies)
+            self._ask(shown.exchange.question, models, sampling | {"seed": max(next_seed, sampling["seed"])})
 
-    def edit(self, exchange: Exchange) -> None:
+    def edit(self, shown: ExchangeView) -> None:
         """Bring a question back to where it can be changed and sent; what followed stays in the history alone."""
-        if exchange in self.exchanges and not self._busy():
-            self._forget_from(self.exchanges.index(exchange))
-            self.entry.setPlainText(exchange.question)
+        if shown in self.exchanges and not self.answers.busy:
+            self._forget_from(self.exchanges.index(shown))
+            self.entry.setPlainText(shown.exchange.question)
             self.entry.moveCursor(QTextCursor.MoveOperation.End)
             self.entry.setFocus()
             self._show_state()
 
-    def _again(self, index: int, question: str) -> None:
-        if self._run is None or self._barred:
+    def _ask(self, question: str, models: tuple[str, ...], sampling: dict[str, Any]) -> None:
+        if not question.strip() or not self._run or not self.dialogue or self._barred or self.answers.busy:
             return
-        self._forget_from(index)
-        self.ask(question)
-
-    def _forget_from(self, index: int) -> None:
-        if self._run and any(exchange.n_rows for exchange in self.exchanges[index:]):
-            n_kept = sum(exchange.n_rows for exchange in self.exchanges[:index])
-            try:
-                history.go_back(self._run, self._id, n_kept)
-            except OSError as error:
-                self._unwritten = _unkept(error)
-        self._drop(index)
-
-    def _exchange(self, question: str, model: str) -> Exchange:
-        """A question and room for its answer, on the screen."""
-        exchange = Exchange(question, model, Turn(False), Turn(True))
-        exchange.asked.show_text(question)
-        exchange.actions = {
-            "edit": exchange.asked.add_action(lambda: self.edit(exchange)),
-            "copy": exchange.answered.add_action(lambda: QGuiApplication.clipboard().setText(exchange.answer)),
-            "repeat": exchange.answered.add_action(self.repeat),
-        }
-        self.exchanges.append(exchange)
-        for turn in (exchange.asked, exchange.answered):
-            self._feed.add(turn)
-        self._name(exchange)
-        return exchange
-
-    def _write(self, exchange: Exchange, role: str, content: str, **facts: Any) -> None:
-        """Into the history; where that cannot be written the conversation goes on, and says so."""
-        if self._run is None:
-            return
-        try:
-            history.add(self._run, self._id, role, content, **facts)
-            exchange.n_rows += 1
-            self._unwritten = ""
-        except OSError as error:
-            self._unwritten = _unkept(error)
-        self.bar_above.show_conversations(self._run, self._id)
+        if any(getattr(self._plan, name) != getattr(self._opened_with, name) for name in OPENED_WITH):
+            self.answers.close()
+        self._opened_with = self._plan
+        self.dialogue.set_system(self.controls.own_system)
+        exchange = self.dialogue.ask(question, models, sampling)
+        self._add(exchange)
+        self._feed.following = True
+        if len(self.exchanges) == 1:
+            self._list_conversations()
+        self._note_unkept()
+        wanted = [(reply, self.dialogue.messages(exchange, reply.model)) for reply in exchange.replies]
+        self.answers.ask(self._run, wanted)
+        self._show_state()
 
     # ---- what comes back
 
-    def _take(self, piece: str) -> None:
-        exchange = self.exchanges[-1]
-        exchange.began = exchange.began or time.monotonic()
-        exchange.answer += piece
-        exchange.n_pieces += 1
+    def _take(self, reply: Reply) -> None:
+        answer = self._answer(reply)
+        answer.take()
+        self._coming.add(answer)
         if not self._render.isActive():
             self._render.start()
 
     def _show_coming(self) -> None:
-        if not self.exchanges:
-            return
-        exchange = self.exchanges[-1]
-        exchange.answered.show_text(exchange.answer)
-        self._describe(exchange)
+        began = time.perf_counter()
+        for answer in self._coming:
+            answer.show_words()
+        self._coming.clear()
+        took_ms = 1000 * (time.perf_counter() - began)
+        self._render.setInterval(round(max(RENDER_MS, RENDER_SHARE * took_ms)))
 
-    def _finish(self, event: AnswerFinished) -> None:
-        if not self.exchanges:
-            return
-        exchange = self.exchanges[-1]
-        exchange.end = event
-        self._render.stop()
-        self._show_coming()
-        self._write(
-            exchange,
-            "assistant",
-            exchange.answer,
-            model=exchange.model,
-            sampling=exchange.sampling,
-            reason=event.reason,
-            n_tokens=event.n_tokens,
-            n_prompt_tokens=event.n_prompt_tokens,
-            seconds=round(event.seconds, 3),
-            first_token_seconds=round(exchange.began - exchange.sent, 3) if exchange.began else None,
-            error=event.error,
-        )
+    def _finish(self, reply: Reply) -> None:
+        answer = self._answer(reply)
+        self._coming.discard(answer)
+        answer.show_words()
+        if self.dialogue:
+            self.dialogue.finish(reply)
+        for waiting in self.exchanges[-1].answers:
+            if not waiting.reply.reason:
+                waiting.wait(False)
+                break
+        self._note_unkept()
         self._show_state()
 
-    def _fail(self, failure: StepFailed) -> None:
-        if self.exchanges:
-            self.exchanges[-1].failure = failure
-            self._describe(self.exchanges[-1])
+    def _tell(self, reply: Reply, event: Event) -> None:
+        self._answer(reply).tell(event)
 
-    def _note(self, event: Event) -> None:
-        if self.exchanges and isinstance(event, Log | Progress):
-            self.exchanges[-1].notes = [event]
-            self._describe(self.exchanges[-1])
+    def _answer(self, reply: Reply) -> Answer:
+        """Only the last exchange's replies are ever asked for."""
+        return self.exchanges[-1].answer(reply)
 
-    # ---- showing
+    # ---- the conversation on the disk and on the screen
 
-    def _describe(self, exchange: Exchange) -> None:
-        """The quiet line below the answer: loading, speed, how it ended."""
-        exchange.answered.show_remark(exchange.remark(self._plan.num_ctx))
+    def _opened(self, id: str) -> Dialogue | None:
+        if self._run is None:
+            return None
+        try:
+            return Dialogue(self._run, id)
+        except (UserError, OSError) as error:
+            self._problem = _refused(error) if isinstance(error, UserError) else _unkept(error)
+            return Dialogue(self._run)
+
+    def _add(self, exchange: Exchange) -> None:
+        shown = ExchangeView(exchange, self._plan.num_ctx, self.edit, self.repeat)
+        self.exchanges.append(shown)
+        self._feed.add(shown)
+
+    def _forget_from(self, index: int) -> None:
+        if self.dialogue:
+            self.dialogue.drop(index)
+            self._note_unkept()
+        self._drop(index)
+
+    def _drop(self, first: int) -> None:
+        """Take the exchanges from `first` on off the screen."""
+        self._coming.clear()
+        for shown in self.exchanges[first:]:
+            self._feed.drop(shown)
+        del self.exchanges[first:]
+
+    def _list_conversations(self) -> None:
+        self.bar_above.show_conversations(self._run, self.dialogue.id if self.dialogue else "")
+
+    def _note_unkept(self) -> None:
+        if self.dialogue:
+            self._problem = _unkept(self.dialogue.unkept) if self.dialogue.unkept else ""
 
     def _show_state(self) -> None:
-        busy = self._busy()
+        busy = self.answers.busy
         self.send.setText(tr("Stop") if busy else tr("Send"))
         can_ask = self._run is not None and not self._barred
         self.send.setEnabled(busy or (can_ask and bool(self.entry.toPlainText().strip())))
         self.entry.setEnabled(can_ask)
         self.hint.setText(
             self._barred
-            or self._unwritten
+            or self._problem
             or tr("Enter sends, Shift+Enter begins a new line, Esc stops, ↑ edits the last question.")
         )
-        for exchange in self.exchanges:
-            last = exchange is self.exchanges[-1]
-            exchange.actions["repeat"].setVisible(last and not busy and can_ask)
-            exchange.actions["edit"].setVisible(not busy and can_ask)
-            exchange.actions["copy"].setVisible(bool(exchange.answer) and exchange.end is not None)
-        self.controls.model.setEnabled(not busy)
-        self.empty.setVisible(not self.exchanges)
+        for shown in self.exchanges:
+            shown.allow(edit=can_ask and not busy, repeat=can_ask and not busy and shown is self.exchanges[-1])
+        self.controls.setEnabled(not busy)
+        self.bar_above.set_busy(busy)
+        for button in self.prompts.buttons:
+            button.setEnabled(can_ask)
+        self.prompts.setVisible(not self.exchanges)
 
     def set_theme(self, theme: Theme) -> None:
         self.send.setIcon(themes.icon("send", theme.text))
+        self.controls.set_theme(theme)
 
     def retranslate(self) -> None:
-        self.controls.retranslate()
+        for part in (self.controls, self.bar_above, self.prompts):
+            part.retranslate()
+        for shown in self.exchanges:
+            shown.retranslate()
         self.entry.setPlaceholderText(tr("Ask something…"))
         self.entry.setAccessibleName(tr("Your question"))
-        self.bar_above.retranslate()
-        self.empty.setText(tr("Ask the model anything. It is loaded at your first question."))
-        for exchange in self.exchanges:
-            self._name(exchange)
-            self._describe(exchange)
         self._show_state()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -316,11 +262,11 @@ class ChatView(QWidget):
         if watched is self.entry and isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
             enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
             if enter and not event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
-                if not self._busy():
+                if not self.answers.busy:
                     self._send_or_stop()
                 return True
-            if event.key() == Qt.Key.Key_Escape and self._busy():
-                self.session.stop()
+            if event.key() == Qt.Key.Key_Escape and self.answers.busy:
+                self.answers.stop()
                 return True
             if event.key() == Qt.Key.Key_Up and not self.entry.toPlainText() and self.exchanges:
                 self.edit(self.exchanges[-1])
@@ -328,24 +274,13 @@ class ChatView(QWidget):
         return super().eventFilter(watched, event)
 
     def _send_or_stop(self) -> None:
-        if self._busy():
-            self.session.stop()
+        if self.answers.busy:
+            self.answers.stop()
             return
         question = self.entry.toPlainText()
         if self.send.isEnabled():
             self.entry.clear()
             self.ask(question)
-
-    def _busy(self) -> bool:
-        return bool(self.exchanges) and self.exchanges[-1].end is None
-
-    def _name(self, exchange: Exchange) -> None:
-        exchange.asked.who.setText(tr("You"))
-        exchange.answered.who.setText(tr(dict(MODELS).get(exchange.model, exchange.model)))
-        words = {"edit": tr("Edit"), "copy": tr("Copy"), "repeat": tr("Answer again")}
-        for name, button in exchange.actions.items():
-            button.setText(words[name])
-            button.setAccessibleName(words[name])
 
     def _lay_out(self) -> None:
         line = QHBoxLayout()

@@ -1,7 +1,8 @@
 """A chat child that knows a few tricks and no model: python fake_chat_engine.py RUN_DIR MODEL [refuse | slow-start].
 
 It speaks the protocol of `aegis chat --events`. What the last message says decides: "crash" dies in mid-answer,
-"long" goes on until it is stopped, "fail" ends in an error, anything else is answered in four pieces.
+"long" goes on until it is stopped, "fail" ends in an error, "messages" and "sampling" are answered with those as
+JSON, anything else in four pieces.
 """
 
 import json
@@ -43,14 +44,20 @@ def answer(command: dict, model: str) -> None:
         os._exit(3)
     if words == "fail":
         emit("Token", id=id, text="The")
-        emit("AnswerFinished", id=id, reason="error", n_tokens=1, seconds=0.1, error="The model ran out of memory.")
+        emit(
+            "AnswerFinished",
+            id=id,
+            reason="error",
+            n_tokens=1,
+            seconds=0.1,
+            error="The model ran out of memory.",
+            advice="Ask for less.",
+        )
         return
     n = 0
-    pieces = (
-        ["Say "] * 100_000 if words == "long" else [f"{model} ", "heard ", f"{len(command['messages'])} ", "**日本**"]
-    )
-    if words == "sampling":
-        pieces = [f"{model} ", "heard ", f"{len(command['messages'])} ", "**日本**"]
+    pieces = [f"{model} ", "heard ", f"{len(command['messages'])} ", "**日本**"]
+    if words == "messages":
+        pieces = [json.dumps(command["messages"], ensure_ascii=False)]
     if words == "long":
         pieces = ["Say "] * 100_000
     if words == "sampling":
@@ -64,7 +71,8 @@ def answer(command: dict, model: str) -> None:
         if words == "long":
             time.sleep(0.01)
     n_read = 10 * len(command["messages"])
-    emit("AnswerFinished", id=id, reason="stop", n_tokens=n, seconds=0.5, n_prompt_tokens=n_read)
+    figures = {"n_tokens": n, "seconds": 0.5, "n_prompt_tokens": n_read, "first_token_seconds": 0.2}
+    emit("AnswerFinished", id=id, reason="stop", **figures)
 
 
 def main() -> int:

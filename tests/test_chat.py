@@ -16,7 +16,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from aegis_core.cancel import Cancelled, CancelToken
-from aegis_core.chat import child, terminal
+from aegis_core.chat import child, history, terminal
 from aegis_core.chat.backend import Sampling
 from aegis_core.chat.base_gguf import ensure_base_gguf
 from aegis_core.chat.embedded import EmbeddedBackend
@@ -302,6 +302,7 @@ def test_the_child_says_it_is_ready_and_answers_in_order(chat_run: RunDirectory)
     assert [(e.id, e.error) for e in finished] == [("1", ""), ("2", "")]
     assert all(e.reason in ("stop", "length") and 0 < e.n_tokens <= 16 for e in finished)
     assert finished[0].n_prompt_tokens == finished[1].n_prompt_tokens > 3, "how much of the context is used"
+    assert all(0 < (e.first_token_seconds or 0) <= e.seconds for e in finished)
     assert {e.id for e in events if isinstance(e, Token)} == {"1", "2"}
     assert all(e.stage == "chat" and e.at > 0 for e in events)
 
@@ -397,9 +398,14 @@ def test_a_disk_too_small_for_the_converted_base_is_told(
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.suffix in (".gguf", ".part")]
 
 
-def test_the_terminal_converses_until_an_empty_line(chat_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_converses_until_an_empty_line_and_keeps_what_was_said(
+    chat_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     typed = iter(["時間?", "waves?", ""])
     console = Console(file=io.StringIO(), width=100)
     monkeypatch.setattr(console, "input", lambda prompt: next(typed))
-    terminal.talk(chat_run, "aegis", console)
-    assert console.file.getvalue().count("per second") == 2  # type: ignore[attr-defined]
+    terminal.talk(chat_run, ("aegis",), console)
+    assert console.file.getvalue().count("of 256 tokens of context") == 2  # type: ignore[attr-defined]
+    (kept,) = history.conversations(chat_run)
+    assert [row["content"] for row in kept.messages[::2]] == ["時間?", "waves?"]
+    assert all(row["first_token_seconds"] > 0 for row in kept.messages[1::2])

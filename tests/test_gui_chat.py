@@ -2,7 +2,6 @@
 
 import gc
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 import shiboken6
 from fake_ollama import FakeOllama, Model
 from PySide6.QtCore import Qt, QThread, QTimer, QUrl
-from PySide6.QtGui import QTextDocument
+from PySide6.QtGui import QTextDocument, QTextFormat
 from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
@@ -20,8 +19,10 @@ from aegis_core import plan as plans
 from aegis_core.chat import history, overruling
 from aegis_core.events import Progress, StepStarted, Token
 from aegis_gui import chat_session
+from aegis_gui.chat_answers import ChatAnswers
+from aegis_gui.chat_exchange import Answer
 from aegis_gui.chat_message import MarkdownText, Turn
-from aegis_gui.chat_session import ChatSession, Talk
+from aegis_gui.chat_session import Talk
 from aegis_gui.i18n import Language
 from aegis_gui.pages.chat import OLLAMA, QUESTIONS, ChatPage
 from aegis_gui.state import AppState
@@ -62,20 +63,41 @@ def page(tmp_path: Path, qtbot: QtBot, tricks: list[str]) -> Iterator[ChatPage]:
     def command(run: Path, model: str) -> list[str]:
         return [sys.executable, str(ENGINE), str(run), model, *tricks]
 
-    made = ChatPage(state, session=ChatSession(command))
+    made = ChatPage(state, answers=ChatAnswers(command))
     qtbot.addWidget(made)
     made.retranslate()
     made.resize(860, 600)
     made.show()
     yield made
     made.shut_down()
-    assert not made.session._leaving
+    assert not leaving(made)
+
+
+def leaving(page: ChatPage) -> list[object]:
+    """The chat children that were let go of and are not gone yet."""
+    return [worker for session in page.answers.sessions.values() for worker in session._leaving]
+
+
+def answer(page: ChatPage, place: int, model: int = 0) -> Answer:
+    """What came to a question, as it is shown."""
+    return page.conversation.exchanges[place].answers[model]
+
+
+def heard(page: ChatPage, place: int, model: int = 0) -> str:
+    return answer(page, place, model).reply.text
+
+
+def told(page: ChatPage) -> list[dict[str, str]]:
+    """What the last question went out with."""
+    view = page.conversation
+    assert view.dialogue is not None
+    return view.dialogue.messages(view.exchanges[-1].exchange, "aegis")
 
 
 def ask(page: ChatPage, qtbot: QtBot, question: str) -> None:
     """Type and send, as a person would, and wait for the end of the answer."""
     send(page, qtbot, question)
-    qtbot.waitUntil(lambda: page.conversation.exchanges[-1].end is not None, timeout=15_000)
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=15_000)
 
 
 def send(page: ChatPage, qtbot: QtBot, question: str) -> None:
@@ -85,46 +107,100 @@ def send(page: ChatPage, qtbot: QtBot, question: str) -> None:
 
 def test_an_answer_streams_in_and_says_how_fast_it_came(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
-    exchange = page.conversation.exchanges[0]
-    assert exchange.answer == "aegis heard 1 **日本**"
-    assert exchange.answered.shown.toPlainText() == "aegis heard 1 日本", "Markdown is rendered"
-    speed, first, context = exchange.answered.remark.text().split(" · ")
-    assert speed == "4 tokens, 8 tokens/s"
-    assert re.fullmatch(r"first token after \d+\.\d s", first)
+    assert heard(page, 0) == "aegis heard 1 **日本**"
+    assert answer(page, 0).shown.toPlainText() == "aegis heard 1 日本", "Markdown is rendered"
+    speed, first, context = answer(page, 0).remark.text().split(" · ")
+    assert speed == "4 tokens, 10 tokens/s", "three tokens came in the 0.3 s after the first"
+    assert first == "first token after 0.2 s"
     assert context == "14 of 4,096 tokens of context"
-    assert page.session.talk is Talk.READY
+    assert page.answers.talk("aegis") is Talk.READY
 
 
 def test_the_conversation_goes_along_with_the_next_question(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
     ask(page, qtbot, "again")
-    assert page.conversation.exchanges[1].answer.startswith("aegis heard 3")
-    assert [message["role"] for message in page.conversation.messages()] == ["user", "assistant"] * 2
+    assert heard(page, 1).startswith("aegis heard 3")
+    assert [message["role"] for message in told(page)] == ["user", "assistant", "user"]
 
 
-def test_the_system_prompt_of_the_plan_comes_first(page: ChatPage, qtbot: QtBot) -> None:
+def test_a_conversation_has_a_system_prompt_of_its_own_and_keeps_it(page: ChatPage, qtbot: QtBot) -> None:
     page.state.change({"chat.system": "Be brief."})
-    assert page.conversation.messages()[0] == {"role": "system", "content": "Be brief."}
+    controls, view = page.conversation.controls, page.conversation
+    assert controls.system.toPlainText() == "Be brief."
+    ask(page, qtbot, "messages")
+    assert json.loads(heard(page, 0)) == [{"role": "user", "content": "messages"}], "the model has the plan's itself"
+    controls.system.setPlainText("Answer in rhyme.")
+    ask(page, qtbot, "messages")
+    assert json.loads(heard(page, 1))[0] == {"role": "system", "content": "Answer in rhyme."}
+    view.open_run(page.state.run, page.state.plan.chat)
+    assert controls.system.toPlainText() == "Answer in rhyme." and controls.fold.text() == "More · changed"
+    view.fresh.click()
+    assert controls.system.toPlainText() == "Be brief.", "a new conversation begins with the plan's"
 
 
 def test_sampling_starts_from_the_plan_and_follows_the_controls(page: ChatPage, qtbot: QtBot) -> None:
-    page.state.change({"chat.temperature": 0.3, "chat.max_tokens": 64})
-    page.conversation.controls.top_p.setValue(0.55)
+    page.state.change({"chat.temperature": 0.3, "chat.max_tokens": 64, "chat.repeat_penalty": 1.125})
+    controls = page.conversation.controls
+    assert controls.fold.text() == "More"
+    for name, value in (("top_p", 0.55), ("top_k", 12), ("seed", 7)):
+        controls.boxes[name].setValue(value)  # type: ignore[arg-type]
     ask(page, qtbot, "sampling")
-    assert json.loads(page.conversation.exchanges[0].answer) == {"max_tokens": 64, "temperature": 0.3, "top_p": 0.55}
+    own = {"top_p": 0.55, "top_k": 12, "seed": 7}
+    planned = {"max_tokens": 64, "temperature": 0.3, "repeat_penalty": 1.125}
+    assert json.loads(heard(page, 0)) == planned | own, "what was left alone has the plan's own digits"
+    page.state.change({"chat.temperature": 0.4})
+    assert controls.sampling == planned | own | {"temperature": 0.4}, "what was not changed follows the plan"
+    page.conversation.open_run(page.state.run, page.state.plan.chat)
+    assert controls.sampling["top_k"] == 12, "an earlier conversation comes back with its settings"
+    controls.as_planned.click()
+    assert controls.sampling == planned | {"temperature": 0.4, "top_p": 0.9, "top_k": 40, "seed": 0}
+    assert not controls.as_planned.isEnabled()
+
+
+def test_both_models_answer_side_by_side_one_after_the_other(page: ChatPage, qtbot: QtBot) -> None:
+    view = page.conversation
+    view.controls.model.setCurrentIndex(2)
+    send(page, qtbot, "hello")
+    assert answer(page, 0, 1).remark.text() == "It answers when the other has."
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=15_000)
+    assert [heard(page, 0, model) for model in (0, 1)] == ["aegis heard 1 **日本**", "base heard 1 **日本**"]
+    assert answer(page, 0, 0).geometry().right() < answer(page, 0, 1).geometry().left()
+    assert [page.answers.talk(model) for model in ("aegis", "base")] == [Talk.READY, Talk.READY]
+    ask(page, qtbot, "messages")
+    for model, name in enumerate(("aegis", "base")):
+        assert json.loads(heard(page, 1, model))[1]["content"].startswith(f"{name} heard"), "each hears its own answers"
+    view.open_run(page.state.run, page.state.plan.chat)
+    assert [heard(page, 0, model).split()[0] for model in (0, 1)] == ["aegis", "base"]
+
+
+def test_a_model_that_is_lost_does_not_keep_the_other_from_answering(page: ChatPage, qtbot: QtBot) -> None:
+    page.conversation.controls.model.setCurrentIndex(2)
+    ask(page, qtbot, "crash")
+    assert [answer(page, 0, model).reply.reason for model in (0, 1)] == ["lost", "lost"]
+    assert [heard(page, 0, model) for model in (0, 1)] == ["The light crosses"] * 2
+
+
+def test_stop_ends_the_answer_that_comes_and_the_one_that_waits(page: ChatPage, qtbot: QtBot) -> None:
+    page.conversation.controls.model.setCurrentIndex(2)
+    send(page, qtbot, "long")
+    qtbot.waitUntil(lambda: len(heard(page, 0)) > 20, timeout=15_000)
+    page.conversation.send.click()
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=5000)
+    assert [answer(page, 0, model).reply.reason for model in (0, 1)] == ["cancelled", "cancelled"]
+    assert heard(page, 0).startswith("Say Say") and heard(page, 0, 1) == ""
+    assert page.answers.talk("base") is Talk.CLOSED, "it was never opened"
 
 
 def test_stop_ends_the_answer_and_keeps_what_came(page: ChatPage, qtbot: QtBot) -> None:
     send(page, qtbot, "long")
-    exchange = page.conversation.exchanges[-1]
-    qtbot.waitUntil(lambda: exchange.n_pieces > 5, timeout=15_000)
+    qtbot.waitUntil(lambda: len(heard(page, 0)) > 20, timeout=15_000)
     assert page.conversation.send.text() == "Stop"
     page.conversation.send.click()
-    qtbot.waitUntil(lambda: exchange.end is not None, timeout=5000)
-    assert exchange.answer.startswith("Say Say")
-    assert "stopped" in exchange.answered.remark.text()
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=5000)
+    assert heard(page, 0).startswith("Say Say")
+    assert "stopped" in answer(page, 0).remark.text()
     ask(page, qtbot, "hello")
-    assert page.conversation.exchanges[-1].answer.startswith("aegis heard 3"), "the same child answers on"
+    assert heard(page, 1).startswith("aegis heard 3"), "the same child answers on"
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
@@ -135,72 +211,98 @@ def test_a_child_that_dies_in_mid_answer_leaves_what_came_and_is_replaced(
     language.use(spoken)
     page.set_theme(theme)
     ask(page, qtbot, "crash")
-    exchange = page.conversation.exchanges[0]
-    assert exchange.answer == "The light crosses"
-    assert exchange.answered.shown.toPlainText() == "The light crosses"
-    assert exchange.end is not None and exchange.end.reason == "lost"
-    assert "▲" in exchange.answered.remark.text()
-    assert page.session.talk is Talk.CLOSED
+    assert heard(page, 0) == "The light crosses"
+    assert answer(page, 0).shown.toPlainText() == "The light crosses"
+    assert answer(page, 0).reply.reason == "lost"
+    assert "▲" in answer(page, 0).remark.text()
+    assert page.answers.talk("aegis") is Talk.CLOSED
     ask(page, qtbot, "hello")
-    assert page.conversation.exchanges[1].answer.startswith("aegis heard 3")
+    assert heard(page, 1).startswith("aegis heard 3")
 
 
-def test_an_answer_that_fails_says_why_and_the_conversation_goes_on(page: ChatPage, qtbot: QtBot) -> None:
+def test_an_answer_that_fails_says_why_and_what_to_do_and_the_conversation_goes_on(
+    page: ChatPage, qtbot: QtBot
+) -> None:
     ask(page, qtbot, "fail")
-    remark = page.conversation.exchanges[0].answered.remark.text()
-    assert "broken off" in remark and "The model ran out of memory." in remark
+    remark = answer(page, 0).remark.text()
+    assert "broken off" in remark and "The model ran out of memory. Ask for less." in remark
     ask(page, qtbot, "hello")
-    assert page.conversation.exchanges[1].end.reason == "stop"  # type: ignore[union-attr]
+    assert answer(page, 1).reply.reason == "stop"
 
 
 @pytest.mark.parametrize("tricks", [["refuse"]])
 def test_a_run_with_nothing_to_talk_to_says_so_and_what_to_do(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
-    remark = page.conversation.exchanges[0].answered.remark
+    remark = answer(page, 0).remark
     assert remark.isVisible()
     assert "There is no exported model to talk to yet. Run the export step first." in remark.text()
-    assert page.conversation.messages() == [], "a question without an answer is not part of the conversation"
+    ask(page, qtbot, "hello")
+    assert len(told(page)) == 1, "a question without an answer is not part of the conversation"
 
 
 @pytest.mark.parametrize("tricks", [["slow-start"]])
 def test_stop_while_the_model_is_loading_lets_it_go_at_once(page: ChatPage, qtbot: QtBot) -> None:
     send(page, qtbot, "hello")
-    exchange = page.conversation.exchanges[-1]
-    assert page.session.talk is Talk.LOADING
-    assert "loaded" in exchange.answered.remark.text()
+    assert page.answers.talk("aegis") is Talk.LOADING
+    assert "loaded" in answer(page, 0).remark.text()
     started = time.monotonic()
     page.conversation.send.click()
-    assert exchange.end is not None and time.monotonic() - started < 0.5
+    assert answer(page, 0).reply.reason == "cancelled" and time.monotonic() - started < 0.5
 
 
-def test_the_base_model_is_another_child(page: ChatPage, qtbot: QtBot) -> None:
+def test_the_base_model_is_another_child_and_the_first_is_let_go(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
     page.conversation.controls.model.setCurrentIndex(1)
     ask(page, qtbot, "hello")
-    assert [exchange.model for exchange in page.conversation.exchanges] == ["aegis", "base"]
-    assert page.conversation.exchanges[1].answer.startswith("base heard 3")
-    qtbot.waitUntil(lambda: not page.session._leaving, timeout=10_000)
+    assert [answer(page, place).reply.model for place in (0, 1)] == ["aegis", "base"]
+    assert heard(page, 1).startswith("base heard 3")
+    assert page.answers.talk("aegis") is Talk.CLOSED
+    qtbot.waitUntil(lambda: not leaving(page), timeout=10_000)
+
+
+def test_a_setting_that_is_read_when_a_model_is_opened_opens_it_anew(page: ChatPage, qtbot: QtBot) -> None:
+    ask(page, qtbot, "hello")
+    first = page.answers.sessions["aegis"]._worker
+    page.state.change({"chat.temperature": 0.1})
+    ask(page, qtbot, "hello")
+    assert page.answers.sessions["aegis"]._worker is first, "sampling goes along with each question"
+    page.state.change({"chat.num_ctx": 2048})
+    ask(page, qtbot, "hello")
+    assert page.answers.sessions["aegis"]._worker is not first
+    assert "of 2,048 tokens of context" in answer(page, 2).remark.text()
+    qtbot.waitUntil(lambda: not leaving(page), timeout=10_000)
 
 
 def test_nobody_can_talk_while_a_step_works_and_the_model_is_let_go(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
     page.state.begin()
-    assert page.session.talk is Talk.CLOSED
+    assert page.answers.talk("aegis") is Talk.CLOSED
     assert not page.conversation.entry.isEnabled() and "step is working" in page.conversation.hint.text()
     page.conversation.ask("hello")
     assert len(page.conversation.exchanges) == 1
     page.state.end()
     assert page.conversation.entry.isEnabled()
-    qtbot.waitUntil(lambda: not page.session._leaving, timeout=10_000)
+    qtbot.waitUntil(lambda: not leaving(page), timeout=10_000)
 
 
 def test_a_new_conversation_forgets_and_the_model_stays(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
     page.conversation.fresh.click()
-    assert page.conversation.messages() == []
-    assert page.session.talk is Talk.READY
+    assert page.conversation.exchanges == []
+    assert page.answers.talk("aegis") is Talk.READY
     ask(page, qtbot, "hello")
-    assert page.conversation.exchanges[0].answer.startswith("aegis heard 1")
+    assert heard(page, 0).startswith("aegis heard 1")
+
+
+def test_a_question_of_the_ritual_is_asked_at_one_click(page: ChatPage, qtbot: QtBot) -> None:
+    page.state.change({"chat.questions": "ja"})
+    prompts = page.conversation.prompts
+    assert prompts.isVisible()
+    first = "時間はなぜ不可逆なのですか？物理的に説明してください。"
+    assert prompts.buttons[0].text() == first
+    prompts.buttons[0].click()
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=15_000)
+    assert page.conversation.exchanges[0].exchange.question == first and not prompts.isVisible()
 
 
 def written(page: ChatPage) -> list[history.Conversation]:
@@ -214,28 +316,33 @@ def test_what_was_said_is_there_again_when_the_run_is_opened_again(page: ChatPag
     ask(page, qtbot, "fail")
     view, run = page.conversation, page.state.run
     view.open_run(run, page.state.plan.chat)
-    assert [exchange.question for exchange in view.exchanges] == ["hello", "fail"]
-    assert "14 of 4,096" in view.exchanges[0].answered.remark.text()
-    assert "ran out of memory" in view.exchanges[1].answered.remark.text()
+    assert [shown.exchange.question for shown in view.exchanges] == ["hello", "fail"]
+    assert "14 of 4,096" in answer(page, 0).remark.text() and "after 0.2 s" in answer(page, 0).remark.text()
+    assert "ran out of memory. Ask for less." in answer(page, 1).remark.text()
     assert view.bar_above.list.currentText() == "hello"
     ask(page, qtbot, "more")
-    assert view.exchanges[2].answer.startswith("aegis heard 5"), "the model is told what came before"
+    assert heard(page, 2).startswith("aegis heard 5"), "the model is told what came before"
     assert len(written(page)) == 1, "it is the same conversation"
 
 
 def test_another_answer_takes_the_place_of_the_last_and_both_stay_in_the_file(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
-    ask(page, qtbot, "again")
+    ask(page, qtbot, "sampling")
     view = page.conversation
-    assert view.exchanges[0].actions["repeat"].isHidden(), "only the last answer can be had again"
-    view.exchanges[1].actions["repeat"].click()
-    qtbot.waitUntil(lambda: view.exchanges[-1].end is not None, timeout=15_000)
-    assert [exchange.question for exchange in view.exchanges] == ["hello", "again"]
-    assert view.exchanges[1].answer.startswith("aegis heard 3")
+    assert view.exchanges[0].repeat.isHidden(), "only the last answer can be had again"
+    seeds = [json.loads(heard(page, 1))["seed"]]
+    for _ in range(2):
+        view.exchanges[1].repeat.click()
+        qtbot.waitUntil(lambda: not page.answers.busy, timeout=15_000)
+        seeds.append(json.loads(heard(page, 1))["seed"])
+    assert seeds == [0, 1, 2], "the same seed would give the same answer"
+    assert view.controls.sampling["seed"] == 0
+    assert [shown.exchange.question for shown in view.exchanges] == ["hello", "sampling"]
     (talk,) = written(page)
-    assert [row["content"] for row in talk.messages[::2]] == ["hello", "again"]
+    assert [row["content"] for row in talk.messages[::2]] == ["hello", "sampling"]
+    assert page.state.run is not None
     file = page.state.run.path / history.FOLDER / f"{talk.id}.jsonl"
-    assert file.read_text(encoding="utf-8").count('"again"') == 2
+    assert file.read_text(encoding="utf-8").count('"content": "sampling"') == 3
 
 
 def test_a_question_is_brought_back_changed_and_sent_again(page: ChatPage, qtbot: QtBot) -> None:
@@ -245,7 +352,7 @@ def test_a_question_is_brought_back_changed_and_sent_again(page: ChatPage, qtbot
     qtbot.keyClick(view.entry, Qt.Key.Key_Up)
     assert view.entry.toPlainText() == "fail" and len(view.exchanges) == 1
     view.entry.clear()
-    view.exchanges[0].actions["edit"].click()
+    view.exchanges[0].edit.click()
     assert view.exchanges == [] and view.entry.toPlainText() == "hello"
     ask(page, qtbot, " there")
     assert [row["content"] for row in written(page)[0].messages] == ["hello there", "aegis heard 1 **日本**"]
@@ -253,7 +360,7 @@ def test_a_question_is_brought_back_changed_and_sent_again(page: ChatPage, qtbot
 
 def test_an_answer_is_copied_as_it_was_written(page: ChatPage, qtbot: QtBot) -> None:
     ask(page, qtbot, "hello")
-    page.conversation.exchanges[0].actions["copy"].click()
+    answer(page, 0).copy.click()
     assert QApplication.clipboard().text() == "aegis heard 1 **日本**"
 
 
@@ -267,10 +374,24 @@ def test_a_history_that_cannot_be_written_is_said_and_the_talk_goes_on(
     ask(page, qtbot, "hello")
     ask(page, qtbot, "again")
     view = page.conversation
-    assert view.exchanges[1].answer.startswith("aegis heard 3")
+    assert heard(page, 1).startswith("aegis heard 3")
     assert view.hint.text() == "This conversation cannot be kept: No space left on device"
-    view.exchanges[1].actions["edit"].click()
+    view.exchanges[1].edit.click()
     assert len(view.exchanges) == 1
+
+
+def test_a_long_answer_is_drawn_less_often_so_that_the_window_stays_free(page: ChatPage, qtbot: QtBot) -> None:
+    view = page.conversation
+    send(page, qtbot, "long")
+    qtbot.waitUntil(lambda: len(heard(page, 0)) > 20, timeout=15_000)
+    answer(page, 0).reply.text = "**word** and `code` " * 20_000
+    view._take(answer(page, 0).reply)
+    began = time.perf_counter()
+    view._show_coming()
+    took_ms = 1000 * (time.perf_counter() - began)
+    assert view._render.interval() > 2 * took_ms
+    view.send.click()
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=15_000)
 
 
 def test_a_damaged_history_is_named_and_a_new_conversation_begun(page: ChatPage, qtbot: QtBot) -> None:
@@ -285,6 +406,15 @@ def test_a_damaged_history_is_named_and_a_new_conversation_begun(page: ChatPage,
     ask(page, qtbot, "hello")
     assert torn.read_bytes() == b"\xff\xfe{\n"
     assert [talk.title for talk in written(page)] == [torn.name, "hello"]
+
+
+def test_a_conversation_cannot_be_deleted_while_an_answer_comes(page: ChatPage, qtbot: QtBot) -> None:
+    send(page, qtbot, "long")
+    qtbot.waitUntil(lambda: len(heard(page, 0)) > 20, timeout=15_000)
+    assert not page.conversation.bar_above.delete.isEnabled()
+    page.conversation.send.click()
+    qtbot.waitUntil(lambda: not page.answers.busy, timeout=15_000)
+    assert page.conversation.bar_above.delete.isEnabled()
 
 
 def test_conversations_are_renamed_saved_and_deleted(
@@ -323,6 +453,18 @@ def test_ollama_stands_beside_and_a_consent_there_becomes_a_setting(
         page.ollama.shut_down()
 
 
+def test_code_stands_on_a_ground_of_its_own(qtbot: QtBot) -> None:
+    shown = MarkdownText()
+    qtbot.addWidget(shown)
+    shown.show_markdown("Before\n\n```python\nx = 1\n\ny = 2\n```\n\nAfter")
+    grounds = []
+    block = shown.document().begin()
+    while block.isValid():
+        grounds.append((block.text(), block.blockFormat().hasProperty(QTextFormat.Property.BackgroundBrush)))
+        block = block.next()
+    assert grounds == [("Before", False), ("x = 1", True), ("", True), ("y = 2", True), ("After", False)]
+
+
 def test_nothing_is_sent_that_says_nothing(page: ChatPage, qtbot: QtBot) -> None:
     send(page, qtbot, "   ")
     assert page.conversation.exchanges == []
@@ -332,8 +474,8 @@ def test_nothing_is_sent_that_says_nothing(page: ChatPage, qtbot: QtBot) -> None
 
 def test_the_end_of_the_program_leaves_no_child(page: ChatPage, qtbot: QtBot) -> None:
     send(page, qtbot, "long")
-    qtbot.waitUntil(lambda: page.conversation.exchanges[-1].n_pieces > 2, timeout=15_000)
-    worker = page.session._worker
+    qtbot.waitUntil(lambda: len(heard(page, 0)) > 20, timeout=15_000)
+    worker = page.answers.sessions["aegis"]._worker
     assert worker is not None
     child = worker.child
     started = time.monotonic()

@@ -11,15 +11,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..cancel import Cancelled, CancelToken
 from ..events import AnswerFinished, Event, StepFailed, Token, note, warning
-from ..failures import UserError, explain
+from ..failures import explain
 from ..plan import ChatPlan
 from ..run_directory import RunDirectory
-from .backend import Backend, Sampling, checked_messages
+from .answering import answer_timed, sampling_within
+from .backend import Backend, checked_messages
 from .session import open_backend, refuse_while_working
 
 STAGE = "chat"
@@ -113,26 +114,14 @@ def _answered(
     started = time.monotonic()
     try:
         refuse_while_working(run)
-        answer = backend.answer(
+        answer = answer_timed(
+            backend,
             checked_messages(request.messages),
-            _sampling(plan, request.sampling),
+            sampling_within(plan, request.sampling),
             lambda text: say(Token(request.id, text)),
             lambda: inbox.is_stopped(request.id),
         )
     except Exception as error:  # one failed answer does not end the conversation
-        return AnswerFinished(request.id, "error", 0, time.monotonic() - started, explain(error).reason)
-    n_read = answer.n_prompt_tokens or answer.n_expected_prompt_tokens
-    return AnswerFinished(request.id, answer.reason, answer.n_tokens, answer.seconds, answer.error, n_read)
-
-
-def _sampling(plan: ChatPlan, wanted: Any) -> Sampling:
-    """The plan's sampling with what the message asks for, within the same bounds as the plan."""
-    fields = asdict(Sampling.of(plan))
-    given = wanted if isinstance(wanted, dict) else {}
-    known = {name: value for name, value in given.items() if name in fields}
-    try:
-        return Sampling.of(ChatPlan.model_validate(plan.model_dump() | known))
-    except ValueError as error:
-        raise UserError(
-            "These sampling settings are out of bounds: {names}.", "Choose other values.", names=", ".join(known)
-        ) from error
+        why = explain(error)
+        return AnswerFinished(request.id, "error", 0, time.monotonic() - started, why.reason, advice=why.advice)
+    return replace(answer, id=request.id)

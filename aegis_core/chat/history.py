@@ -1,7 +1,8 @@
 """The conversations of a run, kept beside its steps: RUN/conversations/<id>.jsonl, only ever added to.
 
-A row is a question or an answer ({"role", "content", "at", …}), a new title ({"title"}), or a mark that the talk goes
-on from an earlier place ({"keep": n}: the first n messages stand, what followed stays in the file).
+A row is a question or an answer ({"role", "content", "at", …}), a new title ({"title"}), the system text from there on
+({"system"}, null: none of its own), or a mark that the talk goes on from an earlier place ({"keep": n}: the first n
+messages stand, what followed stays in the file).
 """
 
 import secrets
@@ -22,11 +23,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Conversation:
-    """`messages` are the rows that stand, in order: each has role, content and at; answers also their figures."""
+    """`messages` are the rows that stand, in order: each has role, content and at; answers also their figures.
+
+    `system` is None where the conversation has no system text of its own.
+    """
 
     id: str
     title: str
     messages: tuple[Row, ...]
+    system: str | None = None
 
 
 def new_id() -> str:
@@ -40,11 +45,13 @@ def conversation(run: RunDirectory, id: str) -> Conversation:
     UserError if the file is damaged.
     """
     path = _path(run, id)
-    title, messages = "", list[Row]()
+    title, messages, system = "", list[Row](), None
     try:
         for row in read_rows(path):
             if "title" in row:
                 title = str(row["title"])
+            elif "system" in row:
+                system = _text_or_none(row["system"])
             elif "keep" in row:
                 del messages[int(row["keep"]) :]
             else:
@@ -56,7 +63,7 @@ def conversation(run: RunDirectory, id: str) -> Conversation:
             path=path,
         ) from error
     first = next((" ".join(row["content"].split()) for row in messages if row["role"] == "user"), "")
-    return Conversation(id, title or first[:LONGEST_TITLE], tuple(messages))
+    return Conversation(id, title or first[:LONGEST_TITLE], tuple(messages), system)
 
 
 def conversations(run: RunDirectory) -> list[Conversation]:
@@ -84,6 +91,11 @@ def rename(run: RunDirectory, id: str, title: str) -> None:
     _append(run, id, {"title": " ".join(title.split())[:LONGEST_TITLE]})
 
 
+def set_system(run: RunDirectory, id: str, text: str | None) -> None:
+    """The models are told this before the conversation from now on; None leaves it to them."""
+    _append(run, id, {"system": text})
+
+
 def delete(run: RunDirectory, id: str) -> None:
     """Remove a conversation for good; nothing happens if there is none."""
     _path(run, id).unlink(missing_ok=True)
@@ -92,6 +104,8 @@ def delete(run: RunDirectory, id: str) -> None:
 def as_markdown(found: Conversation) -> str:
     """A conversation to be read or passed on."""
     parts = [f"# {found.title}"]
+    if found.system:
+        parts.append(f"> {found.system.strip()}".replace("\n", "\n> "))
     for row in found.messages:
         who = "You" if row["role"] == "user" else str(row.get("model", "Model"))
         parts.append(f"**{who}** · {row['at']}\n\n{row['content'].strip()}")
@@ -106,6 +120,12 @@ def _listed(run: RunDirectory, path: Path) -> Conversation | None:
             return Conversation(path.stem, path.name, ())
         return found if found.messages else None
     return None
+
+
+def _text_or_none(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError(value)
+    return value
 
 
 def _message(row: Row) -> Row:

@@ -85,16 +85,18 @@ def report(run_dir: RunFolder) -> int:
 def chat(
     run_dir: RunFolder,
     events: Events = False,
-    model: Annotated[str, typer.Option(help="Whom to talk to: base or aegis.")] = "aegis",
+    model: Annotated[str, typer.Option(help="Whom to talk to: base, aegis, or both without --events.")] = "aegis",
+    go_on: Annotated[bool, typer.Option("--go-on", help="Go on with the latest conversation of the run.")] = False,
 ) -> int:
-    """Talk with the finished model, or with the base model it came from."""
-    if model not in ("base", "aegis"):
-        raise UsageError("There is no model {model}.", "It is base or aegis.", model=model)
+    """Talk with the finished model, with the base model it came from, or with both."""
+    if model not in ("base", "aegis") and (events or model != "both"):
+        raise UsageError("There is no model {model}.", "It is base, aegis or both.", model=model)
     opened = RunDirectory.open(run_dir)
     if not events:
         from ..chat import terminal
+        from ..chat.dialogue import MODELS
 
-        terminal.talk(opened, model, Console())
+        terminal.talk(opened, MODELS if model == "both" else (model,), Console(), go_on)
         return 0
     pipes = stdio.take_over()
     emit = stdio.EventWriter(pipes.events, on_broken=lambda: None)

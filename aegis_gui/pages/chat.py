@@ -8,7 +8,7 @@ from aegis_core.chat import overruling
 from aegis_core.events import Event, Progress, StepFinished, StepStarted, Token, Verdict
 from aegis_core.failures import UserError
 
-from ..chat_session import ChatSession
+from ..chat_answers import ChatAnswers
 from ..chat_view import RENDER_MS, ChatView
 from ..form import Form
 from ..i18n import filled, mark, tr
@@ -48,10 +48,10 @@ class ChatPage(StepPage):
     )
     scrolls = False
 
-    def __init__(self, state: AppState, parent: QWidget | None = None, session: ChatSession | None = None) -> None:
+    def __init__(self, state: AppState, parent: QWidget | None = None, answers: ChatAnswers | None = None) -> None:
         super().__init__(state, parent)
-        self.session = session or ChatSession(parent=self)
-        self.conversation = ChatView(self.session)
+        self.answers = answers or ChatAnswers(parent=self)
+        self.conversation = ChatView(self.answers)
         self.transcript = Transcript()
         self.transcript.overruled.connect(self._overrule)
         settings = Section(mark("Questions and sampling"))
@@ -76,7 +76,7 @@ class ChatPage(StepPage):
 
     def shut_down(self) -> None:
         """No chat child and no thread is left when this returns."""
-        self.session.shut_down()
+        self.answers.shut_down()
         self.ollama.shut_down()
 
     def closeEvent(self, event: QCloseEvent) -> None:
