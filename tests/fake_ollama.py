@@ -11,17 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import fake_ollama_import as imports
 import go_template
-from fake_ollama_faults import PAGES, Page, hung_up, spoiled
+from fake_ollama_faults import ERROR, PAGES, Page, hung_up, spoiled
 
 Row = dict[str, Any]
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?")
-WRONG_TYPES = {"temperature": (int, float), "top_p": (int, float), "top_k": (int,), "seed": (int,), "num_ctx": (int,)}
 FIELDS: dict[str, tuple[str, ...]] = {
     "version": (),
     "tags": (),
@@ -66,14 +66,17 @@ class Model:
     request: Row
     jinja: bool = False
     size: int = 2048
+    problem: str = ""
+    """Why it cannot be loaded, which the server finds out at the first chat."""
 
 
 @dataclass
 class FakeOllama:
     """`answer` gives the pieces of an answer to the messages; `count` the tokens of a rendered prompt.
 
-    faults maps a path's last word (chat, create, blobs, version …) to one of: slow, 500, error line, cut, ends early,
-    malformed, silent, stall (takes no more of an upload), html, 407, another program; "show": "swapped" returns another
+    faults maps a path's last word (chat, create, blobs, version …; "render" for a chat that is to be rendered alone),
+    with or without the method before it ("HEAD blobs"), to one of: slow, 500, error line, cut, ends early, malformed,
+    silent, stall (takes no more of an upload), html, gateway, 407, another program; "show": "swapped" returns another
     template than was sent. Whatever waits is let go when `patience` is set.
     """
 
@@ -84,6 +87,9 @@ class FakeOllama:
     """False as in versions before the autumn of 2025, which answer instead."""
     vram_bytes: int = 0
     """What every loaded model holds of the graphics memory."""
+    lingers: int = 0
+    """How often an unloaded model is still listed among the loaded ones."""
+    leaving: dict[str, int] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
@@ -91,10 +97,11 @@ class FakeOllama:
     requests: list[tuple[str, str]] = field(default_factory=list)
     chats: list[Row] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
-    """Set when an upload is made to wait."""
+    """Set when an upload or a listener is made to wait."""
     gone: threading.Event = field(default_factory=threading.Event)
     """Set when a client has hung up while it was made to wait."""
     patience: threading.Event = field(default_factory=threading.Event)
+    slow_seconds: float = 3.0
 
     def __enter__(self) -> "FakeOllama":
         handler = type("Handler", (_Handler,), {"ollama": self})
@@ -161,21 +168,29 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, method: str) -> None:
         self.ollama.requests.append((method, self.path))
         word = [*self.path.split("/"), "", ""][2]
-        fault = self.ollama.faults.get(word, "")
+        self.fault = fault = self._chosen_fault(method, word)
         try:
             if fault == "stall" and method == "POST":
                 self._stall()
                 return
             if fault == "cut" and word == "blobs" and method == "POST":
-                self.rfile.read(1 << 20)
+                self.rfile.read(min(1 << 20, int(self.headers["Content-Length"])))
                 self.close_connection = True
                 return
-            self._answer(method, word, fault, self._body())
+            body = self._body()
+            if word == "chat" and b'"_debug_render_only"' in body:
+                self.fault = fault = self._chosen_fault(method, "render")
+            self._answer(method, word, fault, body)
         except _Refusal as refusal:
+            self.fault = ""
             text = json.dumps({"error": str(refusal)}) if str(refusal) else ""
             self._whole(refusal.status, text)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _chosen_fault(self, method: str, word: str) -> str:
+        faults = self.ollama.faults
+        return faults.get(f"{method} {word}") or faults.get(word, "")
 
     def _answer(self, method: str, word: str, fault: str, body: bytes) -> None:
         if fault in PAGES:
@@ -186,7 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers["Host"].split(":")[0] not in local or origin not in local:
             raise _Refusal(403, "")
         if fault == "slow":
-            self.ollama.patience.wait(3)
+            self.ollama.patience.wait(self.ollama.slow_seconds)
+        if fault == "silent" and word not in ("create", "chat"):
+            self._silence()
         if fault == "500":
             raise _Refusal(500, "llama-server process has terminated: error loading model: missing tensor")
         if self.path == "/":
@@ -226,6 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _silence(self) -> None:
         """Say nothing for three seconds, or until the client hangs up, or until the test lets go."""
+        self.ollama.stalled.set()
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline and not self.ollama.patience.is_set():
             if hung_up(self.connection):
@@ -251,12 +269,13 @@ class _Handler(BaseHTTPRequestHandler):
         ollama = self.ollama
         match word:
             case "version":
-                self._whole(200, "<html>" if fault == "malformed" else json.dumps({"version": ollama.version}))
+                self._whole(200, json.dumps({"version": ollama.version}))
             case "tags":
-                self._models([self._row(name) | {"size": model.size} for name, model in ollama.models.items()], fault)
+                self._models([self._row(name) | {"size": model.size} for name, model in ollama.models.items()])
             case "ps":
                 sizes = {"size": 2048, "size_vram": ollama.vram_bytes}
-                self._models([self._row(name) | sizes for name in sorted(ollama.loaded)], fault)
+                self._models([self._row(name) | sizes for name in sorted({*ollama.loaded, *ollama.leaving})])
+                ollama.leaving = {name: n - 1 for name, n in ollama.leaving.items() if n > 1}
             case "show":
                 model = self._model(request)
                 template = "{{ .Prompt }}" if fault == "swapped" else model.template
@@ -270,19 +289,20 @@ class _Handler(BaseHTTPRequestHandler):
                 self._model(request)
                 if request.get("keep_alive") != 0:
                     raise _Refusal(400, "this server unloads only")
+                if ollama.lingers and full(request["model"]) in ollama.loaded:
+                    ollama.leaving[full(request["model"])] = ollama.lingers
                 ollama.loaded.discard(full(request["model"]))
                 self._whole(200, json.dumps({"done": True, "done_reason": "unload"}))
             case "create":
-                rows = [{"status": step} for step in self._created(request)]
-                self._stream(rows if request.get("stream", True) else rows[-1:], fault)
+                self._create(request, fault)
             case "chat":
                 self._chat(request, fault)
 
     def _row(self, name: str) -> Row:
         return {"name": name, "model": name, "digest": self.ollama.models[name].digest}
 
-    def _models(self, rows: list[Row], fault: str) -> None:
-        self._whole(200, '{"models": [{"na' if fault == "malformed" else json.dumps({"models": rows}))
+    def _models(self, rows: list[Row]) -> None:
+        self._whole(200, json.dumps({"models": rows}))
 
     def _model(self, request: Row) -> Model:
         name = str(request.get("model", ""))
@@ -290,7 +310,20 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(404, f"model '{name}' not found")
         return self.ollama.models[full(name)]
 
-    def _created(self, request: Row) -> list[str]:
+    def _create(self, request: Row, fault: str) -> None:
+        """What is wrong with the request is refused at once; what is wrong with the file, after the first line."""
+        digest, template = self._checked(request)
+        rows: list[Row] = [{"status": "parsing GGUF"}]
+        try:
+            rows += self._made(request, digest, template)
+        except imports.NotTaken as error:
+            if not request.get("stream", True):
+                raise _Refusal(error.status, str(error)) from error
+            rows.append({"error": str(error)})
+        self._stream(rows if request.get("stream", True) else rows[-1:], fault)
+
+    def _checked(self, request: Row) -> tuple[str, str | None]:
+        """(digest of the file, template)"""
         name, files = str(request.get("model", "")), request.get("files")
         if not NAME.fullmatch(name):
             raise _Refusal(400, "invalid model name")
@@ -301,43 +334,77 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(400, "file path must be relative")
         if digest not in self.ollama.blobs:
             raise _Refusal(400, f"blob {digest} not found")
-        template = request.get("template", "{{ .Prompt }}")
         try:
-            content = imports.read(self.ollama.blobs[digest])
-            if request.get("quantize"):
-                imports.check_quantize(request["quantize"], content)
-            go_template.check(template)
-        except imports.NotTaken as error:
-            raise _Refusal(400, str(error)) from error
+            go_template.check(request.get("template") or "")
         except go_template.TemplateSyntaxError as error:
             raise _Refusal(400, f"template error: {error}") from error
-        layer = (
-            "using existing" if any(m.file_digest == digest for m in self.ollama.models.values()) else "creating new"
-        )
-        own = content.preferred_to(template)
+        return digest, request.get("template")
+
+    def _made(self, request: Row, digest: str, template: str | None) -> list[Row]:
+        """The lines that follow the first; NotTaken for a file that is none."""
+        content = imports.read(self.ollama.blobs[digest])
+        rows: list[Row] = []
+        if wanted := request.get("quantize"):
+            imports.check_quantize(wanted, content)
+            told = f"quantizing F16 model to {wanted.upper()}"
+            rows += [{"status": told, "completed": done, "total": 2} for done in (1, 2)]
+        rows.append({"status": "verifying conversion"})
+        known = any(m.file_digest == digest for m in self.ollama.models.values())
+        rows.append({"status": f"{'using existing' if known else 'creating new'} layer {digest}"})
+        if template is None and (detected := content.autodetected()):
+            rows.append({"status": "using autodetected template chatml"})
+            template = detected
+        own = content.jinja if template is None else content.preferred_to(template)
+        used = own or (imports.CHATML if template is None else template)
         manifest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         size = len(self.ollama.blobs[digest])
-        self.ollama.models[full(name)] = Model(digest, manifest, own or template, request, bool(own), size)
-        return ["parsing GGUF", "verifying conversion", f"{layer} layer {digest}", "writing manifest", "success"]
+        made = Model(digest, manifest, used, request, bool(own), size, content.loading_problem())
+        self.ollama.models[full(str(request["model"]))] = made
+        return [*rows, {"status": "writing manifest"}, {"status": "success"}]
 
     def _chat(self, request: Row, fault: str) -> None:
-        self._model(request)
+        model = self._model(request)
         name, messages = full(request["model"]), request.get("messages") or []
-        for option, value in (request.get("options") or {}).items():
-            if option in WRONG_TYPES and not isinstance(value, WRONG_TYPES[option]):
-                raise _Refusal(500, f'option "{option}" must be of type float32')
+        options = {**model.request.get("parameters", {}), **(request.get("options") or {})}
+        if problem := imports.option_problem(options):
+            raise _Refusal(500, problem)
+        if model.problem:
+            raise _Refusal(
+                500, f"llama-server process has terminated: exit status 1: error loading model: {model.problem}"
+            )
         rendered = self.ollama.rendered(name, messages)
         if request.get("_debug_render_only") and self.ollama.tells_renderings:
             empty = {"model": name, "message": {"role": "", "content": ""}, "done": False}
             self._whole(200, json.dumps(empty | {"_debug_info": {"rendered_template": rendered}}))
             return
+        n_prompt = self._fitting(self.ollama.count(rendered), int(options.get("num_ctx", 4096)), request)
         self.ollama.loaded.add(name)
+        self.ollama.leaving.pop(name, None)
         self.ollama.chats.append(request)
-        pieces = self.ollama.answer(messages)
-        rows = [{"model": name, "message": {"role": "assistant", "content": p}, "done": False} for p in pieces]
-        last = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
-        counts = {"prompt_eval_count": self.ollama.count(rendered), "eval_count": len(pieces), "eval_duration": 10**9}
-        self._stream([*rows, {"model": name, **last, **counts}], fault)
+        pieces = self.ollama.answer(messages) if messages else []
+        most = options.get("num_predict", -1)
+        reason = "load" if not messages else "length" if 0 <= most < len(pieces) else "stop"
+        pieces = pieces[:most] if reason == "length" else pieces
+        said = {"model": name, "created_at": datetime.now().astimezone().isoformat()}
+        rows = [said | {"message": {"role": "assistant", "content": p}, "done": False} for p in pieces]
+        last = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason}
+        counts = {"prompt_eval_count": n_prompt, "eval_count": len(pieces)}
+        times = dict.fromkeys(("total_duration", "load_duration", "prompt_eval_duration", "eval_duration"), 10**9)
+        rows.append(said | last | (counts | times if messages else {}))
+        if request.get("stream", True):
+            self._stream(rows, fault)
+        else:
+            self._stream([rows[-1] | {"message": {"role": "assistant", "content": "".join(pieces)}}], fault)
+
+    def _fitting(self, n_prompt: int, n_ctx: int, request: Row) -> int:
+        """The tokens that are read: without a word only as many as fit, unless that was forbidden."""
+        if n_prompt < n_ctx:
+            return n_prompt
+        if request.get("truncate", True):
+            return n_ctx - 1
+        told = f"request ({n_prompt} tokens) exceeds the available context size ({n_ctx} tokens), try increasing it"
+        inner = {"code": 400, "message": told, "type": "exceed_context_size_error"}
+        raise _Refusal(400, json.dumps({"error": inner}))
 
     def _stream(self, rows: list[Row], fault: str) -> None:
         self.send_response(200)
@@ -357,10 +424,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._whole(page.status, page.text, {"Content-Type": page.kind, **page.headers})
 
     def _whole(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        sent = text
+        if self.fault == "error line" and text:
+            text = sent = json.dumps({"error": ERROR})
+        elif self.fault in ("malformed", "cut"):
+            sent = text[: len(text) // 2]
+            text = sent if self.fault == "malformed" else text
+        if self.fault == "cut":
+            self.close_connection = True
+            if not text:
+                return
         kind = {"Content-Type": "application/json; charset=utf-8"}
         self.send_response_only(status)
         for name, value in (kind | (headers or {}) | {"Content-Length": str(len(text.encode()))}).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(text.encode())
+            self.wfile.write(sent.encode())

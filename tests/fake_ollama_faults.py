@@ -5,6 +5,8 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+ERROR = "an error was encountered while running the model"
+
 
 @dataclass(frozen=True)
 class Page:
@@ -29,7 +31,7 @@ def spoiled(lines: list[str], fault: str, wait: Callable[[], None]) -> Iterator[
     if fault == "silent":
         wait()
     spoilt: dict[str, str | None] = {
-        "error line": json.dumps({"error": "an error was encountered while running the model"}),
+        "error line": json.dumps({"error": ERROR}),
         "malformed": '{"model": "aegis", "mess',
         "cut": None,
     }

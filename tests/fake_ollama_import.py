@@ -14,27 +14,60 @@ STRING, ARRAY = 8, 9
 QUANTISED = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
 
 
+CHATML = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+"""Where a file has no template and none was sent."""
+NUMBER, WHOLE = ((int, float), "float32"), ((int,), "integer")
+OPTIONS = {
+    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "repeat_penalty"), NUMBER),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty"), NUMBER),
+    **dict.fromkeys(("top_k", "seed", "num_ctx", "num_predict", "repeat_last_n"), WHOLE),
+    "stop": ((list,), "array"),
+}
+PRE_TOKENIZERS = ("default", "llama-bpe", "qwen2", "smollm", "gpt-2", "mistral-nemo", "gemma4", "phi-2")
+"""A few of those that its llama.cpp knows."""
+
+
 class NotTaken(Exception):
-    """In Ollama's words."""
+    """In Ollama's words, with the status where it is the first thing that is said."""
+
+    def __init__(self, text: str, status: int = 500) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
 class Gguf:
-    """`values` are the keys of the header without the arrays; `types` the tensors' types."""
+    """`values` are the keys of the header without the arrays; `types` the tensors' types, `tensors` their names."""
 
     values: dict[str, Any]
     types: set[int]
+    tensors: tuple[str, ...] = ()
+
+    @property
+    def jinja(self) -> str:
+        return str(self.values.get("tokenizer.chat_template", ""))
+
+    def autodetected(self) -> str:
+        """The Go template that the server has for the file's own; it knows many, this one knows ChatML alone."""
+        return CHATML if "<|im_start|>" in self.jinja else ""
+
+    def loading_problem(self) -> str:
+        """What passes the import and fails when the model is loaded."""
+        pre = str(self.values.get("tokenizer.ggml.pre", "default"))
+        if pre not in PRE_TOKENIZERS:
+            return f"unknown pre-tokenizer type: '{pre}'"
+        return "" if "token_embd.weight" in self.tensors else "missing tensor 'token_embd.weight'"
 
     def preferred_to(self, template: str) -> str:
         """The file's own Jinja where it knows of tools or thoughts and the template that was sent does not."""
-        own = str(self.values.get("tokenizer.chat_template", ""))
+        own = self.jinja
         return own if any(word in own and word not in template.lower() for word in ("tools", "think")) else ""
 
 
 def read(data: bytes) -> Gguf:
     """NotTaken for other bytes, and for a file that ends before its header or its last tensor does."""
     if data[:4] != b"GGUF":
-        raise NotTaken("supplied file was not in GGUF format")
+        raise NotTaken("supplied file was not in GGUF format", 400)
     file = BytesIO(data)
     file.seek(8)
     n_tensors, n_values = _scalar(file, "<Q"), _scalar(file, "<Q")
@@ -50,7 +83,16 @@ def read(data: bytes) -> Gguf:
     for name, end, _ in tensors:
         if begin + end > len(data):
             raise NotTaken(f'tensor "{name}" offset+size ({begin + end}) exceeds file size ({len(data)})')
-    return Gguf(values, {kind for _, _, kind in tensors})
+    return Gguf(values, {kind for _, _, kind in tensors}, tuple(name for name, _, _ in tensors))
+
+
+def option_problem(options: dict[str, Any]) -> str:
+    """An option of a wrong type, as the chat finds it; unknown ones are passed over."""
+    for name, value in options.items():
+        types, told = OPTIONS.get(name, ((object,), ""))
+        if not isinstance(value, types) or isinstance(value, bool):
+            return f'option "{name}" must be of type {told}'
+    return ""
 
 
 def check_quantize(wanted: str, file: Gguf) -> None:

@@ -211,6 +211,7 @@ def test_no_question_is_put_to_a_server_that_makes_other_prompts(
     chat_run: RunDirectory, chat_server: FakeOllama
 ) -> None:
     chat_server.count = lambda text: 7
+    chat_run.write_plan(changed(chat_run.plan(), {"chat.backend": "ollama"}))
     with pytest.raises(UserError, match="reads 7 tokens where the tokenizer counts"):
         ask_all(chat_run)
     assert not (chat_run.step_folder("chat") / "transcript.jsonl").exists()

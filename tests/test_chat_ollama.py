@@ -239,7 +239,7 @@ def test_a_damaged_memory_of_models_counts_as_empty(
     ("fault", "sentence"),
     [
         ("error line", "an error was encountered"),
-        ("malformed", "broken line"),
+        ("malformed", "cannot be read"),
         ("cut", "failed"),
         ("ends early", "before the model was made"),
         ("500", "missing tensor"),
@@ -368,10 +368,10 @@ def test_models_are_listed_with_their_sizes_and_what_they_hold(
 def test_a_list_that_is_none_is_an_error(server: FakeOllama) -> None:
     server.models["x:latest"] = Model("", "", "", {})
     server.models["x:latest"].digest = 3  # type: ignore[assignment]
-    with OllamaClient() as client, pytest.raises(UserError, match="list of models"):
+    with OllamaClient() as client, pytest.raises(UserError, match="cannot be read"):
         client.models()
     server.faults["tags"] = "malformed"
-    with OllamaClient() as client, pytest.raises(UserError, match="no JSON"):
+    with OllamaClient() as client, pytest.raises(UserError, match="cannot be read"):
         client.models()
 
 

@@ -1,6 +1,7 @@
 """The stand-in refuses what the real server refuses, in its words: else the other tests would prove nothing."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from fake_ollama import FakeOllama
 
+ASK = [{"role": "user", "content": "Hi"}]
+PLAIN = "{{ range .Messages }}{{ .Content }}{{ end }}"
 JINJA = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if tools %}{{ tools }}{% endif %}"
 
 
@@ -89,7 +92,6 @@ def test_a_model_is_made_in_the_steps_that_the_real_one_tells(server: FakeOllama
         ({"files": {"m.gguf": f"sha256:{'0' * 64}"}}, "not found"),
         ({"template": JINJA}, "template error"),
         ({"template": "{{ if }}"}, "template error"),
-        ({"quantize": "Q5_K_M"}, "unsupported quantization type Q5_K_M"),
         ({"temperature": 1}, "unknown fields"),
     ],
 )
@@ -103,16 +105,42 @@ def test_requests_that_the_real_one_refuses(
 
 def test_files_that_the_real_one_refuses(server: FakeOllama, tmp_path: Path) -> None:
     data = gguf_bytes(tmp_path)
-    for broken, words in [
-        (b"not a model", "supplied file was not in GGUF format"),
-        (data[:60], "unexpected EOF"),
-        (data[:-8], "exceeds file size"),
+    quantised = gguf_bytes(tmp_path, quantised=True)
+    for broken, more, status, words in [
+        (b"not a model", {}, 400, "supplied file was not in GGUF format"),
+        (data[:60], {}, 500, "unexpected EOF"),
+        (data[:-8], {}, 500, "exceeds file size"),
+        (data, {"quantize": "Q5_K_M"}, 500, "unsupported quantization type Q5_K_M - supported types are F32, F16"),
+        (quantised, {"quantize": "q4_K_M"}, 500, "only supported for F16"),
     ]:
-        answer = create(server, broken)
-        assert answer.status_code == 400 and words in answer.json()["error"]
-    quantised = create(server, gguf_bytes(tmp_path, quantised=True), quantize="q4_K_M")
-    assert "only supported for F16" in quantised.json()["error"]
-    assert create(server, data, quantize="q4_K_M").status_code == 200
+        digest = f"sha256:{hashlib.sha256(broken).hexdigest()}"
+        server.blobs[digest] = broken
+        row = {"model": "m", "files": {"m.gguf": digest}, **more}
+        first, last = httpx.post(f"{server.address}/api/create", json=row).text.strip().split("\n")
+        assert "parsing GGUF" in first and words in json.loads(last)["error"], "a line of its own, under 200"
+        whole = httpx.post(f"{server.address}/api/create", json=row | {"stream": False})
+        assert whole.status_code == status and words in whole.json()["error"]
+    assert server.models == {}
+
+
+def test_quantising_tells_how_far_it_is(server: FakeOllama, tmp_path: Path) -> None:
+    rows = [
+        json.loads(line) for line in create(server, gguf_bytes(tmp_path), quantize="q4_K_M").text.split("\n") if line
+    ]
+    told = [row for row in rows if row["status"] == "quantizing F16 model to Q4_K_M"]
+    assert [(row["completed"], row["total"]) for row in told] == [(1, 2), (2, 2)] and rows[-1]["status"] == "success"
+
+
+def test_without_a_template_the_files_own_serves_and_chatml_where_it_has_none(
+    server: FakeOllama, tmp_path: Path
+) -> None:
+    assert "autodetected" not in create(server, gguf_bytes(tmp_path)).text
+    assert server.rendered("m", ASK) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    create(server, gguf_bytes(tmp_path, jinja=JINJA), model="n")
+    assert server.rendered("n", ASK) == "[user]Hi"
+    known = create(server, gguf_bytes(tmp_path, jinja="{{ '<|im_start|>' }}"), model="o")
+    assert "using autodetected template chatml" in known.text
+    assert server.rendered("o", ASK) == server.rendered("m", ASK)
 
 
 def test_the_files_own_jinja_wins_where_it_knows_of_tools_and_the_sent_template_does_not(
@@ -140,6 +168,59 @@ def test_an_option_of_a_wrong_type_fails_in_the_chat_and_one_unknown_is_passed_o
     wrong = httpx.post(f"{server.address}/api/chat", json=row | {"options": {"temperature": "hot"}})
     assert wrong.status_code == 500 and "must be of type float32" in wrong.json()["error"]
     assert httpx.post(f"{server.address}/api/chat", json=row | {"options": {"nonsense": 1}}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("top_k", 0.5, "integer"), ("stop", "<|end|>", "array"), ("repeat_penalty", "1", "float32")],
+)
+def test_a_parameter_of_a_wrong_type_passes_create_and_fails_in_the_chat(
+    server: FakeOllama, tmp_path: Path, name: str, value: object, words: str
+) -> None:
+    made = create(server, gguf_bytes(tmp_path), template=PLAIN, parameters={name: value})
+    assert made.status_code == 200 and '"success"' in made.text
+    answer = httpx.post(f"{server.address}/api/chat", json={"model": "m", "messages": ASK})
+    assert (answer.status_code, answer.json()["error"]) == (500, f'option "{name}" must be of type {words}')
+
+
+def test_a_file_that_cannot_be_loaded_passes_create_and_fails_in_the_chat(server: FakeOllama, tmp_path: Path) -> None:
+    data = gguf_bytes(tmp_path).replace(b"token_embd.weight", b"token_embd.widths")
+    assert '"success"' in create(server, data, template=PLAIN).text
+    answer = httpx.post(f"{server.address}/api/chat", json={"model": "m", "messages": ASK})
+    assert answer.status_code == 500 and "process has terminated" in answer.json()["error"]
+    assert "missing tensor 'token_embd.weight'" in answer.json()["error"]
+
+
+def test_a_prompt_that_is_too_long_is_cut_off_in_silence_unless_that_is_forbidden(
+    server: FakeOllama, tmp_path: Path
+) -> None:
+    server.count = len
+    create(server, gguf_bytes(tmp_path), template=PLAIN, parameters={"num_ctx": 8})
+    row = {"model": "m", "messages": [{"role": "user", "content": "0123456789"}], "stream": False}
+    assert httpx.post(f"{server.address}/api/chat", json=row).json()["prompt_eval_count"] == 7
+    refused = httpx.post(f"{server.address}/api/chat", json=row | {"truncate": False})
+    assert refused.status_code == 400 and "exceeds the available context size (8 tokens)" in refused.json()["error"]
+    assert httpx.post(f"{server.address}/api/chat", json=row | {"options": {"num_ctx": 11}}).json()["done"]
+
+
+def test_the_lines_of_a_chat_carry_what_the_real_ones_carry(server: FakeOllama, tmp_path: Path) -> None:
+    create(server, gguf_bytes(tmp_path), template=PLAIN)
+
+    def lines(**more: Any) -> list[dict[str, Any]]:
+        answer = httpx.post(f"{server.address}/api/chat", json={"model": "m", "messages": ASK, **more})
+        return [json.loads(line) for line in answer.text.split("\n") if line]
+
+    first, second, last = lines()
+    assert first.keys() == second.keys() == {"model", "created_at", "message", "done"} and not first["done"]
+    durations = {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
+    assert last.keys() == first.keys() | {"done_reason", "prompt_eval_count", "eval_count"} | durations
+    assert (last["done"], last["done_reason"], last["message"]["content"]) == (True, "stop", "")
+    assert lines(options={"num_predict": 1})[-1]["done_reason"] == "length"
+    assert lines(messages=[])[-1]["done_reason"] == "load" and server.loaded == {"m:latest"}
+    (whole,) = lines(stream=False)
+    assert whole["message"]["content"] == "It depends." and whole["done"]
+    gone = httpx.post(f"{server.address}/api/generate", json={"model": "m", "keep_alive": 0})
+    assert gone.json()["done_reason"] == "unload" and server.loaded == set()
 
 
 def test_other_paths_methods_and_places_are_refused(server: FakeOllama) -> None:

@@ -9,7 +9,9 @@ from chat_parts import small_gguf
 from fake_ollama import FakeOllama
 
 from aegis_core.chat import ollama_state, session
+from aegis_core.chat.prompt import ChatPrompts
 from aegis_core.chat.session import open_backend
+from aegis_core.chat.template import PromptMismatch
 from aegis_core.events import Artifact, Event, Log
 from aegis_core.failures import UserError
 from aegis_core.freshness import BY_ID, settings_of
@@ -32,8 +34,9 @@ def exported(run: RunDirectory, pico_model: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOllama]:
-    with FakeOllama() as fake:
+def server(monkeypatch: pytest.MonkeyPatch, pico_model: Path) -> Iterator[FakeOllama]:
+    prompts = ChatPrompts(pico_model)
+    with FakeOllama(count=lambda text: len(prompts.encode(text))) as fake:
         monkeypatch.setenv("OLLAMA_HOST", fake.address)
         yield fake
 
@@ -90,3 +93,15 @@ def test_where_ollama_is_only_preferred_the_reason_is_told_and_the_built_in_one_
     heard: list[Event] = []
     assert not session._ollama_answers(plan, heard.append)
     assert isinstance(heard[0], Log) and heard[0].level == "warning" and "too old" in heard[0].text
+
+
+def test_a_chat_begins_with_the_comparison_of_the_prompts_even_where_no_question_was_put_before(
+    exported: RunDirectory, server: FakeOllama
+) -> None:
+    texts = [event.text for event in opened(exported) if isinstance(event, Log)]
+    assert "Ollama: comparing the prompts it makes with the tokenizer's" in texts
+    assert not [text for text in (e.text for e in opened(exported) if isinstance(e, Log)) if "comparing" in text]
+    server.count = lambda text: 7
+    server.version = "0.15.0"
+    with pytest.raises(PromptMismatch, match="reads 7 tokens"):
+        opened(exported)

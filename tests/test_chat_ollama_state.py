@@ -197,6 +197,10 @@ def test_a_proxy_never_sees_what_goes_to_this_machine(server: FakeOllama, monkey
         ("[::1]:9000", "http://[::1]:9000"),
         ("::", "http://[::1]:11434"),
         (' "box:9000" ', "http://box:9000"),
+        ("HTTP://box", "http://box:80"),
+        ("0.0.0.0:9000", "http://127.0.0.1:9000"),
+        ("http://[::]:9000", "http://[::1]:9000"),
+        ("[fe80::1%eth0]:9000", "http://[fe80::1%eth0]:9000"),
     ],
 )
 def test_ollama_host_is_read_as_ollama_reads_it(monkeypatch: pytest.MonkeyPatch, host: str, expected: str) -> None:
@@ -211,6 +215,30 @@ def test_an_ollama_host_that_is_no_address_is_a_state_and_no_crash(monkeypatch: 
     assert state.presence is Presence.BAD_ADDRESS and host in problem(state).reason
     with pytest.raises(UserError, match="no address"):
         start_ollama()
+
+
+@pytest.mark.parametrize("host", ["box..name:9000", "." * 9, "a" * 300, "☃"])
+def test_a_name_that_no_machine_can_have_is_a_state_and_no_crash(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    state = look()
+    assert state.presence is Presence.BAD_ADDRESS and host in problem(state).reason
+
+
+def test_https_where_ollama_speaks_http_is_told_and_is_no_absent_ollama(
+    server: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", server.address.replace("http", "https"))
+    state = look()
+    assert state.presence is Presence.BAD_ADDRESS and not state.can_start
+    assert "https://127.0.0.1" in problem(state).reason and "http, not https" in problem(state).advice
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "ftp://127.0.0.1:9", "http://[::1"])
+def test_a_proxy_of_a_kind_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("OLLAMA_HOST", "box.example:9000")
+    state = look()
+    assert state.presence is Presence.PROXY and proxy in problem(state).reason
 
 
 @posix

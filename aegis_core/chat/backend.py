@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from ..cancel import CancelToken
+from ..events import Event, warning
 from ..failures import UserError
 from ..plan import ChatPlan
 from .template import Message
@@ -92,6 +93,20 @@ def with_system(messages: list[Message], system: str) -> list[Message]:
     if not system or (messages and messages[0]["role"] == "system"):
         return messages
     return [{"role": "system", "content": system}, *messages]
+
+
+def tell_difference(backend: str, answer: Answer, emit: Callable[[Event], None]) -> Answer:
+    """The answer as it is; a warning where the backend read another number of tokens than the tokenizer counts."""
+    if answer.n_prompt_tokens and answer.n_prompt_tokens != answer.n_expected_prompt_tokens:
+        emit(
+            warning(
+                "{backend} read {read} tokens where the tokenizer counts {expected}: the prompt differs from training.",
+                backend=backend,
+                read=answer.n_prompt_tokens,
+                expected=answer.n_expected_prompt_tokens,
+            )
+        )
+    return answer
 
 
 def refuse_overflow(n_tokens: int, n_ctx: int) -> None:

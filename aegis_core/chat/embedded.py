@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..cancel import CancelToken
+from ..events import Event
 from ..failures import UserError
 from ..gguf_export.llama import LlamaServer
-from .backend import Answer, Sampling, refuse_overflow, with_system
+from .backend import Answer, Sampling, refuse_overflow, tell_difference, with_system
 from .prompt import ChatPrompts
 from .template import Message
 from .template_check import PromptCheck, check_tokens
@@ -30,9 +31,16 @@ class EmbeddedBackend:
 
     name = "embedded"
 
-    def __init__(self, gguf: Path, prompts: ChatPrompts, n_ctx: int, system: str = "") -> None:
+    def __init__(
+        self,
+        gguf: Path,
+        prompts: ChatPrompts,
+        n_ctx: int,
+        system: str = "",
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self.model = gguf.name
-        self._prompts, self._n_ctx, self._system = prompts, n_ctx, system
+        self._prompts, self._n_ctx, self._system, self._emit = prompts, n_ctx, system, emit
         self._llama = LlamaServer(gguf, n_ctx=n_ctx, n_threads=max(os.cpu_count() or 1, 1))
         self._llama.__enter__()
 
@@ -71,7 +79,8 @@ class EmbeddedBackend:
                 raise
             reason, error = "error", problem.reason
         seconds = time.monotonic() - started
-        return Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids), error)
+        answer = Answer("".join(parts), reason, n_tokens, seconds, n_read, len(token_ids), error)
+        return tell_difference(self.name, answer, self._emit)
 
     def check_prompts(self, cancel: CancelToken) -> PromptCheck:
         """How llama.cpp by itself, as Ollama uses it, would read the texts; here it is given the tokens."""

@@ -73,15 +73,6 @@ def _asked(plan: Plan, ctx: StepContext, backend: Backend, model: str, question:
     ctx.cancel.check()
     if answer.reason == "error":
         raise UserError("The answer broke off: {problem}", "Run this step again.", problem=answer.error)
-    if answer.n_prompt_tokens and answer.n_prompt_tokens != answer.n_expected_prompt_tokens:
-        ctx.emit(
-            warning(
-                "{backend} read {read} tokens where the tokenizer counts {expected}: the prompt differs from training.",
-                backend=backend.name,
-                read=answer.n_prompt_tokens,
-                expected=answer.n_expected_prompt_tokens,
-            )
-        )
     if model == "aegis":
         ctx.emit(Sample(question.question, answer.text))
     return judged(_row(plan, backend, question, answer), question)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 600.0
 STALL_SECONDS = 120.0
+UNLOAD_SECONDS = 10.0
+_LOOK_EVERY_SECONDS = 0.2
 BLOCK_BYTES = 1 << 20
 TELLING_PARTS = 200
 """Progress on a file is told this many times at most: every step of it becomes a line of the journal."""
@@ -103,11 +106,18 @@ class OllamaClient:
             last = row
         cancel.check()
         if last.get("status") != "success":
-            raise self._broken("the connection ended before the model was made")
+            raise UserError(
+                "The connection to Ollama at {address} ended before the model was made.",
+                "See whether Ollama still runs and try again; chat.backend embedded works without it.",
+                address=self.base,
+            )
 
     def chat(self, request: Row, cancelled: Callable[[], bool]) -> Iterator[Row]:
         """The lines of an answer, the last of them with done true; ends early when `cancelled` says so."""
-        return self._lines("/api/chat", request, cancelled)
+        for row in self._lines("/api/chat", request, cancelled):
+            if not isinstance(row.get("message") or {}, dict):
+                raise self._unreadable(json.dumps(row, ensure_ascii=False))
+            yield row
 
     def show(self, model: str) -> Row | None:
         """What the server tells about a model (template, parameters, modelfile …), or None if it has none."""
@@ -117,7 +127,7 @@ class OllamaClient:
     def models(self) -> list[InstalledModel]:
         """The models on the server's disk."""
         rows = self._rows("/api/tags")
-        return [InstalledModel(row["name"], row["digest"], _whole(row.get("size"))) for row in rows]
+        return [InstalledModel(row["name"], row["digest"], whole(row.get("size"))) for row in rows]
 
     def model_digest(self, model: str) -> str:
         """The digest of the model of that name, empty if there is none."""
@@ -126,7 +136,7 @@ class OllamaClient:
     def loaded(self) -> list[LoadedModel]:
         """The models in the server's memory now."""
         rows = self._rows("/api/ps")
-        return [LoadedModel(r["name"], r["digest"], _whole(r.get("size")), _whole(r.get("size_vram"))) for r in rows]
+        return [LoadedModel(r["name"], r["digest"], whole(r.get("size")), whole(r.get("size_vram"))) for r in rows]
 
     def is_loaded(self, model: str, digest: str) -> LoadedModel | None:
         """The loaded model of this very name and digest."""
@@ -134,15 +144,29 @@ class OllamaClient:
         return next((m for m in self.loaded() if full_name(m.name) == name and m.digest == digest), None)
 
     def unload(self, model: str) -> None:
-        """Take a model out of the server's memory; nothing happens if it does not know the model."""
+        """Take a model out of the server's memory; nothing happens if it does not know the model.
+
+        Returns when the server no longer lists it as loaded: it says yes at once, but lets go a while later. UserError
+        if it still holds the model after UNLOAD_SECONDS, as it does while it answers somebody.
+        """
         self._send("POST", "/api/generate", json={"model": model, "keep_alive": 0}, accept=(200, 404))
+        deadline = time.monotonic() + UNLOAD_SECONDS
+        while any(full_name(found.name) == full_name(model) for found in self.loaded()):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    "Ollama was asked to let go of {model} but still holds it.",
+                    "Wait until it has answered whoever is using it, then try again.",
+                    model=model,
+                )
+            time.sleep(_LOOK_EVERY_SECONDS)
 
     def delete(self, model: str) -> None:
         """Remove a model from the server; nothing happens if it is not there."""
         self._send("DELETE", "/api/delete", json={"model": model}, accept=(200, 404))
 
     def _connection(self, timeout: httpx.Timeout) -> httpx.Client:
-        return httpx.Client(base_url=self.base, timeout=timeout, trust_env=not is_loopback(self.base))
+        encrypted = self.base.startswith("https:")  # reading the certificates takes longer than a small request
+        return httpx.Client(base_url=self.base, timeout=timeout, verify=encrypted, trust_env=not is_loopback(self.base))
 
     def _send(self, method: str, path: str, accept: tuple[int, ...] = (200, 201), **content: Any) -> httpx.Response:
         try:
@@ -157,16 +181,19 @@ class OllamaClient:
         try:
             row = answer.json()
         except ValueError as error:
-            raise self._broken("its answer is no JSON") from error
+            raise self._unreadable(answer.text, answer.status_code) from error
         if not isinstance(row, dict):
-            raise self._broken("its answer is no JSON object")
+            raise self._unreadable(answer.text, answer.status_code)
+        if "error" in row:
+            raise self._refused(answer.status_code, answer.text)
         return row
 
     def _rows(self, path: str) -> list[Row]:
         """The rows of a list of models, each with its name and digest."""
-        rows = self._json(self._send("GET", path)).get("models") or []
+        answer = self._send("GET", path)
+        rows = self._json(answer).get("models") or []
         if not isinstance(rows, list) or not all(_names_a_model(row) for row in rows):
-            raise self._broken("its list of models is none")
+            raise self._unreadable(answer.text)
         return rows
 
     def _heard(self, talk: Callable[[Line], None], cancelled: Callable[[], bool]) -> Iterator[Any]:
@@ -196,28 +223,35 @@ class OllamaClient:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise self._broken(f"it sent a broken line, {line[:60]!r}") from error
+            raise self._unreadable(line) from error
         if not isinstance(row, dict):
-            raise self._broken(f"it sent a strange line, {line[:60]!r}")
+            raise self._unreadable(line)
         if "error" in row:
             raise self._refused(200, line)
         return row
 
     def _refused(self, status: int, body: str) -> UserError:
-        if body.lstrip().startswith("<"):
+        if _is_page(body):
             return UserError(
                 "A web page came in place of Ollama's answer (status {status}).",
                 "See whether a proxy stands between AEGIS and Ollama, or another program has its address.",
                 status=status,
             )
-        try:
-            problem = str(json.loads(body)["error"])
-        except (ValueError, KeyError, TypeError):
-            problem = body.strip()[:200] or f"status {status}"
+        problem = _error_in(body) or f"status {status}"
         return UserError(
             "Ollama refuses: {problem}.",
             "See whether Ollama is up to date; chat.backend embedded works without it.",
             problem=problem.rstrip("."),
+        )
+
+    def _unreadable(self, text: str, status: int = 200) -> UserError:
+        if _is_page(text):
+            return self._refused(status, text)
+        return UserError(
+            "Ollama at {address} gave an answer that cannot be read ({found}).",
+            "Try again; if it stays, update Ollama. chat.backend embedded works without it.",
+            address=self.base,
+            found=" ".join(text.split())[:60],
         )
 
     def _broken(self, problem: str) -> UserError:
@@ -268,11 +302,27 @@ def _sparing(what: str, size: int, on_progress: Progressed) -> Callable[[int], N
     return tell
 
 
+def _is_page(body: str) -> bool:
+    return body.lstrip().startswith("<")
+
+
+def _error_in(body: str) -> str:
+    """The server's words; what the llama.cpp behind it says comes as an answer of its own inside them."""
+    try:
+        found = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return body.strip()[:200]
+    if isinstance(found, dict):
+        return str(found.get("message") or found)[:200]
+    return _error_in(found) if isinstance(found, str) and found.startswith("{") else str(found)
+
+
 def _names_a_model(row: Any) -> bool:
     return isinstance(row, dict) and isinstance(row.get("name"), str) and isinstance(row.get("digest"), str)
 
 
-def _whole(number: Any) -> int:
+def whole(number: Any) -> int:
+    """A count as it came; 0 where none did."""
     return number if isinstance(number, int) else 0
 
 

@@ -1,5 +1,6 @@
 """Where Ollama should be: OLLAMA_HOST as Ollama itself reads it, and whether a proxy stands on the way there."""
 
+import contextlib
 import ipaddress
 import os
 import urllib.request
@@ -50,6 +51,7 @@ def proxy_for(base: str) -> str:
 def _read(text: str) -> str:
     """ValueError for what Ollama would not understand either, or would silently replace by its default."""
     scheme, _, rest = text.rpartition("://")
+    scheme = scheme.lower()
     if scheme not in ("", *_PORTS) or any(sign in rest for sign in " \t@?#\\"):
         raise ValueError(text)
     place, slash, path = rest.partition("/")
@@ -61,10 +63,10 @@ def _read(text: str) -> str:
 
 def _host_and_port(place: str, default_port: int) -> tuple[str, int]:
     bare = place.strip("[]")
-    try:
-        return str(ipaddress.ip_address(bare)), default_port
-    except ValueError:
-        parts = urlsplit(f"//{place}")
+    with contextlib.suppress(ValueError):
+        if "]" not in bare:  # to Python a zone (%eth0) may hold anything, a port as well
+            return str(ipaddress.ip_address(bare)), default_port
+    parts = urlsplit(f"//{place}")
     port = parts.port  # ValueError where it is no number up to 65535
     if place.endswith(":") or (place and not parts.hostname and port is None):
         raise ValueError(place)

@@ -11,8 +11,8 @@ from ..cancel import CancelToken
 from ..events import Event
 from ..failures import UserError
 from ..plan import ChatPlan
-from .backend import Answer, Sampling, refuse_overflow, with_system
-from .ollama import OllamaClient, Progressed, Row, blob_digest, full_name
+from .backend import Answer, Sampling, refuse_overflow, tell_difference, with_system
+from .ollama import OllamaClient, Progressed, Row, blob_digest, full_name, whole
 from .ollama_made import known, remember
 from .ollama_recipe import Recipe
 from .ollama_room import require_disk_space
@@ -37,9 +37,17 @@ class OllamaBackend:
 
     name = "ollama"
 
-    def __init__(self, client: OllamaClient, made: MadeModel, prompts: ChatPrompts, plan: ChatPlan) -> None:
+    def __init__(
+        self,
+        client: OllamaClient,
+        made: MadeModel,
+        prompts: ChatPrompts,
+        plan: ChatPlan,
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self.client, self.made, self.model = client, made, made.name
-        self._prompts, self._n_ctx = prompts, plan.num_ctx
+        self._prompts, self._n_ctx, self._emit = prompts, plan.num_ctx, emit
+        self._check: PromptCheck | None = None
 
     def answer(
         self,
@@ -73,13 +81,19 @@ class OllamaBackend:
         if not last.get("done") and reason == "cancelled" and not cancelled():
             reason, error = "error", "The connection to Ollama ended in the middle of the answer."
         seconds = time.monotonic() - started
-        n_tokens = int(last.get("eval_count") or n_seen)
-        n_read = int(last.get("prompt_eval_count") or 0)
-        return Answer("".join(parts), reason, n_tokens, seconds, n_read, n_expected, error)
+        n_tokens = whole(last.get("eval_count")) or n_seen
+        n_read = whole(last.get("prompt_eval_count"))
+        answer = Answer("".join(parts), reason, n_tokens, seconds, n_read, n_expected, error)
+        return tell_difference(self.name, answer, self._emit)
 
     def check_prompts(self, cancel: CancelToken) -> PromptCheck:
-        """Ollama's own renderings against the tokenizer's, or the tokens it counts where it is too old to tell."""
-        return check_server(self.client, self.model, self._prompts, self._n_ctx, cancel, self.made.system)
+        """Ollama's own renderings against the tokenizer's, or the tokens it counts where it is too old to tell.
+
+        Asked once; PromptMismatch where they differ.
+        """
+        if self._check is None:
+            self._check = check_server(self.client, self.model, self._prompts, self._n_ctx, cancel, self.made.system)
+        return self._check
 
     def close(self) -> None:
         self.client.close()
@@ -130,12 +144,12 @@ def ensure_model(
     client.create(
         request,
         cancel,
-        lambda row: on_progress(str(row.get("status", "")), int(row.get("completed") or 0), int(row.get("total") or 0)),
+        lambda row: on_progress(str(row.get("status", "")), whole(row.get("completed")), whole(row.get("total"))),
     )
     try:
         _check_template(client, name, recipe, prompts, plan, cancel, on_progress)
-    except UserError:
-        with contextlib.suppress(UserError):  # the reason why is the one to tell; what stays is known as intended
+    except PromptMismatch:  # where only the question failed it stays, known as intended: it need not be sent again
+        with contextlib.suppress(UserError):  # the reason why is the one to tell
             client.delete(name)
         raise
     made = MadeModel(name, file_digest, client.model_digest(name), recipe.system)

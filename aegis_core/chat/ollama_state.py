@@ -1,6 +1,7 @@
 """Whether there is an Ollama to work with, told in one sentence with one piece of advice; and starting it."""
 
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ _VERSION = re.compile(r"\d+(\.\d+)+\S*")
 class Presence(StrEnum):
     """What was found: a usable Ollama, one too old, one installed on this machine that does not run, none installed,
     nobody at an address on another machine, another program, something that keeps silent, a proxy in between, an
-    OLLAMA_HOST that is no address."""
+    OLLAMA_HOST that is no address or one that cannot be reached as it is written."""
 
     RUNNING = "running"
     TOO_OLD = "too_old"
@@ -83,11 +84,13 @@ def look(seconds: float = PROBE_SECONDS) -> OllamaState:
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         if proxy or isinstance(error, httpx.ProxyError):
             return _behind_proxy(base, proxy or "?")
-        return _nobody(base)
+        return _out_of_reach(base, error) if _is_encryption(error) else _nobody(base)
     except httpx.TimeoutException:
         return OllamaState(Presence.SILENT, base, problem=_silent(base))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         return _stranger(base, str(error) or type(error).__name__)
+    except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:  # before anything is sent
+        return _behind_proxy(base, proxy) if proxy else _out_of_reach(base, error)
     return _answered(base, proxy, answer)
 
 
@@ -197,6 +200,23 @@ def _nobody(base: str) -> OllamaState:
         "It can be downloaded from ollama.com/download; without it the built-in llama.cpp answers.",
     )
     return OllamaState(Presence.ABSENT, base, problem=problem)
+
+
+def _is_encryption(error: BaseException | None) -> bool:
+    """Whether an https connection failed at its encryption: somebody is there."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _out_of_reach(base: str, error: Exception) -> OllamaState:
+    problem = UserError(
+        "OLLAMA_HOST says that Ollama is at {address}, which cannot be reached like that: {problem}.",
+        "Set it to something like 127.0.0.1:11434 (Ollama itself speaks http, not https), or remove it.",
+        address=base,
+        problem=(str(error) or type(error).__name__).rstrip("."),
+    )
+    return OllamaState(Presence.BAD_ADDRESS, base, problem=problem)
 
 
 def _stranger(base: str, found: str) -> OllamaState:

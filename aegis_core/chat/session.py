@@ -13,6 +13,7 @@ from ..run_directory import RunDirectory, read_json
 from .backend import Backend
 from .base_gguf import ensure_base_gguf
 from .ollama import OllamaClient
+from .ollama_made import known, remember
 from .ollama_model import OllamaBackend, ensure_model
 from .ollama_recipe import Recipe, write_modelfile
 from .ollama_state import look
@@ -48,9 +49,9 @@ def open_backend(
                 date=prompts.now.date().isoformat(),
             )
         )
-    if plan.chat.backend != "embedded" and _ollama_answers(plan, emit):
+    if plan.chat.backend != "embedded" and (version := _ollama_answers(plan, emit)):
         try:
-            return _in_ollama(run, plan, model, gguf, prompts, emit, cancel)
+            return _in_ollama(run, plan, model, gguf, prompts, version, emit, cancel)
         except PromptMismatch as mismatch:
             if plan.chat.backend == "ollama":
                 raise
@@ -58,7 +59,7 @@ def open_backend(
     from .embedded import EmbeddedBackend  # loads the native library
 
     emit(note("Loading {file} in the built-in llama.cpp.", file=gguf.name))
-    return EmbeddedBackend(gguf, prompts, plan.chat.num_ctx, plan.chat.system if prompts.takes_system else "")
+    return EmbeddedBackend(gguf, prompts, plan.chat.num_ctx, plan.chat.system if prompts.takes_system else "", emit)
 
 
 def refuse_while_working(run: RunDirectory) -> None:
@@ -86,11 +87,12 @@ def model_folder(run: RunDirectory) -> Path:
     return run.path / str(read_json(proof)["folder"])
 
 
-def _ollama_answers(plan: Plan, emit: Callable[[Event], None]) -> bool:
+def _ollama_answers(plan: Plan, emit: Callable[[Event], None]) -> str:
+    """Its version, empty where there is none to work with; UserError where the plan demands one."""
     state = look()
     emit(state.sentence())
     if state.problem is None:
-        return True
+        return state.version
     if plan.chat.backend == "ollama":
         raise UserError(
             state.problem.reason_template,
@@ -98,7 +100,7 @@ def _ollama_answers(plan: Plan, emit: Callable[[Event], None]) -> bool:
             changes={"chat.backend": "auto"},
             **state.problem.values,
         )
-    return False
+    return ""
 
 
 def _leave_modelfile(
@@ -119,6 +121,7 @@ def _in_ollama(
     model: str,
     gguf: Path,
     prompts: ChatPrompts,
+    version: str,
     emit: Callable[[Event], None],
     cancel: CancelToken,
 ) -> Backend:
@@ -131,5 +134,20 @@ def _in_ollama(
     with ExitStack() as on_failure:
         on_failure.callback(client.close)
         made = ensure_model(client, name, gguf, prompts, plan.chat, read_base(run).license, cancel, show, emit)
+        backend = OllamaBackend(client, made, prompts, plan.chat, emit)
+        _compare_once(backend, version, cancel, emit)
         on_failure.pop_all()  # from here on the backend closes it
-    return OllamaBackend(client, made, prompts, plan.chat)
+    return backend
+
+
+def _compare_once(backend: OllamaBackend, version: str, cancel: CancelToken, emit: Callable[[Event], None]) -> None:
+    """PromptMismatch before the first answer, whoever asks for it; once for each model and version of Ollama, since
+    another version may make other prompts of the same model."""
+    base, name = backend.client.base, backend.made.name
+    noted = known(base, name)
+    if noted.get("compared") == version:
+        return
+    emit(note("Comparing the prompts that Ollama makes with the tokenizer's."))
+    check = backend.check_prompts(cancel)
+    if check.n_conversations:
+        remember(base, name, {**noted, "compared": version})

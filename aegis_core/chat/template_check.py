@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cancel import CancelToken
-from .ollama import OllamaClient
+from .ollama import OllamaClient, whole
 from .prompt import ChatPrompts
 from .template import Message, PromptMismatch
 from .template_verify import probe_conversations, quoted
@@ -50,7 +50,8 @@ def check_server(
     while n_compared < len(talks):
         messages, text = talks[n_compared]
         asked = request | {"messages": prompts.for_server(messages), "_debug_render_only": True}
-        rendered = (_last(client, asked, cancel).get("_debug_info") or {}).get("rendered_template")
+        told = _last(client, asked, cancel).get("_debug_info")
+        rendered = told.get("rendered_template") if isinstance(told, dict) else None
         if rendered is None:
             break
         _require_same_text(prompts, text, str(rendered))
@@ -60,7 +61,7 @@ def check_server(
     n_counted = 0
     for messages, text in talks[::spread] if n_compared == 0 else talks[:1]:
         asked = request | {"messages": prompts.for_server(messages)}
-        n_read = int(_last(client, asked, cancel).get("prompt_eval_count") or 0)
+        n_read = whole(_last(client, asked, cancel).get("prompt_eval_count"))
         if n_read:
             _require_same_count(prompts, text, n_read)
             n_counted += 1
