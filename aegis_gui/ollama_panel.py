@@ -16,12 +16,12 @@ from . import text
 from . import theme as themes
 from .i18n import filled, mark, tr
 from .ollama_inquiry import Found, Inquiries, ModelRow
-from .panels import Section, label
+from .panels import Elided, Section, label
 from .theme import Theme
 
 ICON = QSize(14, 14)
 DOWNLOAD = QUrl("https://ollama.com/download")
-HEADINGS = (mark("Model"), mark("On disk"), mark("Made by"), mark("In memory"))
+HEADINGS = (mark("Model"), mark("On disk"), mark("Made by"), mark("In memory"), mark("On the card"))
 MEANS = {Presence.RUNNING: ("check", "success"), Presence.STOPPED: ("circle", "secondary")}
 MEANS |= {Presence.ABSENT: ("circle", "secondary")}
 LOOKING, STARTING, WORKING = mark("Asking Ollama …"), mark("Starting Ollama …"), mark("Ollama is at work …")
@@ -217,18 +217,20 @@ class OllamaPanel(Section):
         for column, heading in enumerate(HEADINGS if models else ()):
             self._grid.addWidget(label(tr(heading), role="small"), 0, column, _side(column))
         for line, model in enumerate(models, start=1):
-            held = filled("{size}, {vram} of it on the card", size=text.size(model.loaded_bytes),
-                          vram=text.size(model.vram_bytes)) if model.loaded_bytes else "–"  # fmt: skip
-            words = (model.name, text.size(model.size_bytes), "AEGIS" if model.ours else tr("others"), held)
-            for column, word in enumerate(words):
-                shown = label(word, role="strong" if column == 0 and model.ours else "")
-                shown.setFont(themes.tabular(weight=themes.STRONG if column == 0 and model.ours else themes.REGULAR))
+            held = [text.size(n) if model.loaded_bytes else "–" for n in (model.loaded_bytes, model.vram_bytes)]
+            words = (text.size(model.size_bytes), "AEGIS" if model.ours else tr("others"), *held)
+            name = Elided(model.name, role="strong" if model.ours else "")
+            name.setFont(themes.tabular(weight=themes.STRONG if model.ours else themes.REGULAR))
+            self._grid.addWidget(name, line, 0)
+            for column, word in enumerate(words, start=1):
+                shown = label(word)
+                shown.setFont(themes.tabular())
                 self._grid.addWidget(shown, line, column, _side(column))
             unload = self._button(mark("Unload"), model, partial(self._unload, model.name), busy)
             unload.setVisible(bool(model.loaded_bytes))
-            self._grid.addWidget(unload, line, len(words))
+            self._grid.addWidget(unload, line, len(HEADINGS))
             delete = self._button(mark("Delete …"), model, partial(self._ask_to_delete, model), busy)
-            self._grid.addWidget(delete, line, len(words) + 1)
+            self._grid.addWidget(delete, line, len(HEADINGS) + 1)
 
     def _button(self, word: str, model: ModelRow, then: Callable[[], None], busy: bool) -> QPushButton:
         made = QPushButton(tr(word))
@@ -273,7 +275,7 @@ class OllamaPanel(Section):
 
 
 def _side(column: int) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignRight if column == 1 else Qt.AlignmentFlag.AlignLeft
+    side = Qt.AlignmentFlag.AlignRight if column in (1, 3, 4) else Qt.AlignmentFlag.AlignLeft
     return side | Qt.AlignmentFlag.AlignVCenter
 
 

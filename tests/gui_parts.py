@@ -19,6 +19,7 @@ from aegis_core import events, freshness
 from aegis_core.plan import Plan, demo_plan
 from aegis_core.run_directory import RunDirectory
 from aegis_gui.app import build
+from aegis_gui.panels import Elided
 from aegis_gui.window import Window
 
 BUSY_MACHINE = events.Telemetry(
@@ -143,7 +144,7 @@ def clipped(window: QWidget) -> list[str]:
     for widget in window.findChildren(QWidget):
         if not widget.isVisible() or widget.visibleRegion().isEmpty():
             continue
-        if isinstance(widget, QLabel) and widget.text():
+        if isinstance(widget, QLabel) and not isinstance(widget, Elided) and widget.text():
             wanted = widget.heightForWidth(widget.width()) if widget.wordWrap() else widget.sizeHint().height()
             if not widget.wordWrap() and widget.width() < widget.sizeHint().width():
                 found.append(f"{widget.text()!r}: {widget.width()} of {widget.sizeHint().width()} wide")

@@ -17,6 +17,7 @@ from gui_parts import control_events, control_row, open_window, recorded_events,
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QApplication, QScrollArea
+from screenshots_ollama import shoot_panel
 
 from aegis_core import events, hardware
 from aegis_core.plan import demo_plan
@@ -56,6 +57,7 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
             window.machine.shut_down()
             window.resize(SIZE)
             pictures = _states(window, Path(scratch) / "AEGIS", run_dir, out)
+            shoot_panel(out, window.language, window.appearance)
     return [*pictures, *_sheets(out, pictures)]
 
 

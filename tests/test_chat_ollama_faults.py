@@ -57,7 +57,7 @@ def whole_way(prompts: ChatPrompts, file: Path, cancel: CancelToken | None = Non
     with OllamaClient() as client:
         made = ensure_model(client, "aegis", file, prompts, ChatPlan(), "mit", cancel, lambda *_: None)
         backend = OllamaBackend(client, made, prompts, ChatPlan())
-        _compare_once(backend, "0.14.2", cancel, lambda *_: None)
+        _compare_once(backend, "0.14.2", cancel, lambda event: None)
         answer = backend.answer(ASK, SAMPLING, lambda text: None, lambda: cancel.cancelled)
         assert client.is_loaded("aegis", made.digest)
         client.unload("aegis")
@@ -166,7 +166,7 @@ def test_prompts_are_compared_once_for_each_version_of_the_server(
     server.count = lambda text: 7
     with OllamaClient() as client, pytest.raises(UserError, match="reads 7 tokens where the tokenizer counts"):
         made = ensure_model(client, "aegis", file, prompts, ChatPlan(), "mit", CancelToken(), lambda *_: None)
-        _compare_once(OllamaBackend(client, made, prompts, ChatPlan()), "0.15.0", CancelToken(), lambda *_: None)
+        _compare_once(OllamaBackend(client, made, prompts, ChatPlan()), "0.15.0", CancelToken(), lambda event: None)
     assert known(server.address, "aegis")["compared"] == "0.14.2"
 
 

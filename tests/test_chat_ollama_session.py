@@ -7,12 +7,13 @@ import modelfile
 import pytest
 from chat_parts import small_gguf
 from fake_ollama import FakeOllama
+from gui_parts import japanese
 
 from aegis_core.chat import ollama_state, session
 from aegis_core.chat.prompt import ChatPrompts
 from aegis_core.chat.session import open_backend
 from aegis_core.chat.template import PromptMismatch
-from aegis_core.events import Artifact, Event, Log
+from aegis_core.events import Artifact, Event, Log, Progress
 from aegis_core.failures import UserError
 from aegis_core.freshness import BY_ID, settings_of
 from aegis_core.models.identity import BaseModel, write_base
@@ -57,6 +58,10 @@ def test_the_modelfile_beside_the_gguf_says_what_was_sent(exported: RunDirectory
     texts = [event.text for event in heard if isinstance(event, Log)]
     assert f"Ollama 0.14.2 answers at {server.address}." in texts
     assert any("keeps a copy" in text or "GB are free" in text for text in texts)
+    phases = [event.phase for event in heard if isinstance(event, Progress)]
+    assert phases and set(phases) == {"hash", "copying to Ollama"} <= japanese().keys()
+    assert next(text for text in texts if text.startswith("Ollama: ")) == "Ollama: parsing GGUF"
+    assert "Ollama: success" in texts
 
 
 def test_the_modelfile_leaves_every_record_of_the_export_as_it_is(exported: RunDirectory, server: FakeOllama) -> None:
@@ -99,8 +104,8 @@ def test_a_chat_begins_with_the_comparison_of_the_prompts_even_where_no_question
     exported: RunDirectory, server: FakeOllama
 ) -> None:
     texts = [event.text for event in opened(exported) if isinstance(event, Log)]
-    assert "Ollama: comparing the prompts it makes with the tokenizer's" in texts
-    assert not [text for text in (e.text for e in opened(exported) if isinstance(e, Log)) if "comparing" in text]
+    told = "Comparing the prompts that Ollama makes with the tokenizer's."
+    assert told in texts and told not in [event.text for event in opened(exported) if isinstance(event, Log)]
     server.count = lambda text: 7
     server.version = "0.15.0"
     with pytest.raises(PromptMismatch, match="reads 7 tokens"):

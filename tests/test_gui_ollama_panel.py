@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 from fake_ollama import FakeOllama, Model
-from gui_parts import japanese, texts
-from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton
+from gui_parts import clipped, japanese, texts
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QDesktopServices, QImage
+from PySide6.QtWidgets import QApplication, QLabel, QMessageBox, QPushButton
+from screenshots_ollama import drawn, shown
 
 from aegis_core.chat import ollama_state
 from aegis_core.chat.ollama_made import remember
+from aegis_core.chat.ollama_state import Presence
 from aegis_gui import ollama_inquiry
-from aegis_gui.i18n import Language
+from aegis_gui.i18n import Language, filled
 from aegis_gui.ollama_panel import DOWNLOAD, OllamaPanel
+from aegis_gui.panels import Elided
 from aegis_gui.sentences import sentences_of
-from aegis_gui.theme import DARK
+from aegis_gui.theme import DARK, LIGHT
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,7 @@ def test_it_shows_version_models_sizes_and_what_is_loaded(
     said = looked(app, panel)
     assert f"Ollama 0.14.2 answers at {server.address}." in said
     assert "aegis:latest" in said and "llama3:8b" in said and "2.4 GB" in said
-    assert "1.5 GB of it on the card" in said
+    assert "On the card" in said and "1.5 GB" in said and "others" in said
     assert panel.start.isHidden() and panel.download.isHidden() and not panel.unload_all.isHidden()
 
 
@@ -224,3 +228,40 @@ def test_everything_is_said_in_japanese_too(app: QApplication, panel: OllamaPane
     folder = Path(ollama_inquiry.__file__).parent
     for name in ("ollama_panel.py", "ollama_inquiry.py"):
         assert [s for s in sentences_of(folder / name) if s not in known] == []
+
+
+@pytest.mark.parametrize("tongue", ["en", "ja"])
+def test_every_state_is_shown_whole_in_both_languages_even_where_the_window_is_narrow(
+    app: QApplication, tongue: str
+) -> None:
+    language = Language(app)
+    seen = set()
+    try:
+        language.use(tongue)
+        for one in shown():
+            with drawn(one, 640, LIGHT) as panel:
+                assert clipped(panel) == [], one.name
+                said = one.state.sentence()
+                assert filled(said.template, said.values) in texts(panel) or one.busy
+            seen.add(one.state.presence)
+    finally:
+        language.use("en")
+        language.deleteLater()
+    assert seen == set(Presence)
+
+
+def test_a_long_name_gives_way_in_its_middle_and_is_its_own_tool_tip(app: QApplication) -> None:
+    name = Elided("hf.co/someone/a-rather-long-name-of-a-model-GGUF:Q4_K_M")
+    narrow = QImage(120, 20, QImage.Format.Format_RGB32)
+    narrow.fill(Qt.GlobalColor.white)
+    name.resize(narrow.size())
+    assert name.toolTip() == name.text() and name.sizeHint().width() < name.fontMetrics().horizontalAdvance(name.text())
+    name.render(narrow)
+    whole = QLabel(name.text())
+    whole.resize(narrow.size())
+    cut = narrow.copy()
+    cut.fill(Qt.GlobalColor.white)
+    whole.render(cut)
+    assert narrow != cut, "another text is painted than the one that is cut off"
+    for leftover in (name, whole):
+        leftover.deleteLater()

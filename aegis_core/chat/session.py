@@ -129,7 +129,10 @@ def _in_ollama(
     client = OllamaClient()
 
     def show(phase: str, done: int, total: int) -> None:
-        emit(Progress(done / MIB, total / MIB, "MiB", phase) if total else note("Ollama: {status}", status=phase))
+        if phase == "upload":
+            emit(Progress(done / MIB, total / MIB, "MiB", "copying to Ollama"))
+        else:
+            emit(Progress(done / MIB, total / MIB, "MiB", phase) if total else note("Ollama: {status}", status=phase))
 
     with ExitStack() as on_failure:
         on_failure.callback(client.close)
