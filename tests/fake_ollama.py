@@ -281,8 +281,10 @@ class _Handler(BaseHTTPRequestHandler):
                 template = "{{ .Prompt }}" if fault == "swapped" else model.template
                 self._whole(200, json.dumps({"template": template, "modelfile": f"FROM sha256-{model.file_digest}"}))
             case "delete":
-                self._model(request)
+                gone = self._model(request).file_digest
                 ollama.models.pop(full(request["model"]))
+                if not any(model.file_digest == gone for model in ollama.models.values()):
+                    ollama.blobs.pop(gone, None)
                 ollama.loaded.discard(full(request["model"]))
                 self._whole(200, "")
             case "generate":

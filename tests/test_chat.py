@@ -351,6 +351,32 @@ def test_the_child_refuses_while_a_step_works_on_the_run(chat_run: RunDirectory)
     assert [type(event) for event in heard] == [StepFailed]
 
 
+def test_a_child_that_is_open_answers_nothing_while_a_step_works_and_goes_on_afterwards(
+    chat_run: RunDirectory,
+) -> None:
+    heard: "queue.Queue[Event]" = queue.Queue()
+    ends: list[AnswerFinished] = []
+
+    def until_answered() -> None:
+        while not isinstance(event := heard.get(timeout=120), AnswerFinished):
+            pass
+        ends.append(event)
+
+    def lines_in() -> Iterator[str]:
+        yield say("1")
+        until_answered()
+        with chat_run.lock():
+            yield say("2")
+            until_answered()
+        yield say("3")
+        until_answered()
+        yield json.dumps({"do": "close"})
+
+    child.serve(chat_run, "aegis", lines_in(), heard.put)
+    assert [(end.id, end.reason == "error") for end in ends] == [("1", False), ("2", True), ("3", False)]
+    assert "A step of this run is working" in ends[1].error
+
+
 def test_the_child_talks_to_the_base_model_as_well(chat_run: RunDirectory) -> None:
     heard: list[Event] = []
     waiting = threading.Event()

@@ -302,6 +302,10 @@ def test_an_upload_is_cancelled_at_once_while_the_server_takes_nothing(server: F
     threading.Thread(target=stop_when_it_hangs, daemon=True).start()
     with OllamaClient() as client, pytest.raises(Cancelled):
         client.upload(big, f"sha256:{'0' * 64}", cancel, lambda *_: None)
+    for thread in threading.enumerate():
+        if thread.name == "ollama":
+            thread.join(10)
+            assert not thread.is_alive(), "it still tries to send, although nobody waits for it"
     server.patience.set()
     assert server.gone.wait(30)  # the connection was cut: the server does not take the rest for a whole file
     assert server.blobs == {}

@@ -86,6 +86,7 @@ def test_a_fault_is_one_clear_sentence_and_nothing_is_lost(
     server.faults.clear()
     server.requests.clear()
     held = bool(server.blobs)
+    assert held or request_ in ("tags", "HEAD blobs", "POST blobs", "delete")
     assert whole_way(prompts, file).text == "It depends."
     uploads = [request for request in server.requests if request[0] == "POST" and "/blobs/" in request[1]]
     assert len(uploads) == (0 if held else 1), "what arrived before the fault is not sent again"

@@ -154,6 +154,16 @@ def test_the_files_own_jinja_wins_where_it_knows_of_tools_and_the_sent_template_
     assert httpx.post(f"{server.address}/api/show", json={"model": "m"}).json()["template"] == "{{ .System }}"
 
 
+def test_a_file_goes_with_the_last_model_that_was_made_of_it(server: FakeOllama, tmp_path: Path) -> None:
+    data = gguf_bytes(tmp_path)
+    create(server, data)
+    row = {"model": "n", "files": {"m.gguf": next(iter(server.blobs))}}
+    httpx.post(f"{server.address}/api/create", json=row)
+    for name, n_blobs in (("m", 1), ("n", 0)):
+        httpx.request("DELETE", f"{server.address}/api/delete", json={"model": name})
+        assert len(server.blobs) == n_blobs
+
+
 def test_a_model_that_is_not_there_is_not_found(server: FakeOllama) -> None:
     for method, path in [("POST", "chat"), ("POST", "show"), ("DELETE", "delete"), ("POST", "generate")]:
         answer = httpx.request(method, f"{server.address}/api/{path}", json={"model": "nope"})

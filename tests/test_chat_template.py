@@ -68,6 +68,19 @@ def test_the_derived_format_yields_the_tokens_of_the_tokenizer(families: dict[st
         assert prompts.encode(prompts.format.render(messages)) == prompts.token_ids(messages)
 
 
+def test_the_comparison_set_is_as_asked() -> None:
+    """With and without system text, one to six turns, Japanese, empty contents of every role."""
+    talks = probe_conversations(with_system=True)
+    turns = {with_system: set() for with_system in (True, False)}  # type: dict[bool, set[int]]
+    for rows in talks:
+        turns[rows[0]["role"] == "system"].add(sum(row["role"] == "user" for row in rows))
+    assert turns == {True: {1, 2, 3, 4, 5, 6}, False: {1, 2, 3, 4, 5, 6}}
+    for role in ("system", "user", "assistant"):
+        contents = {row["content"] for rows in talks for row in rows if row["role"] == role}
+        assert "" in contents and any("\u3040" < letter < "\u30ff" for text in contents for letter in text), role
+    assert not any(row["role"] == "system" for rows in probe_conversations(with_system=False) for row in rows)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_stops_are_the_markers_of_the_template(families: dict[str, ChatPrompts], name: str) -> None:
     assert set(families[name].stops) == FAMILIES[name].stops
