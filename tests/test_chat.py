@@ -354,7 +354,7 @@ def test_the_child_refuses_while_a_step_works_on_the_run(chat_run: RunDirectory)
 def test_a_child_that_is_open_answers_nothing_while_a_step_works_and_goes_on_afterwards(
     chat_run: RunDirectory,
 ) -> None:
-    heard: "queue.Queue[Event]" = queue.Queue()
+    heard: queue.Queue[Event] = queue.Queue()
     ends: list[AnswerFinished] = []
 
     def until_answered() -> None:
