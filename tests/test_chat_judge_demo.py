@@ -1,7 +1,7 @@
 """Answers of the demo ritual are coherent, those of the demo model with a random rotation gibberish, by the same code.
 
-Both were recorded: tests/data/ritual is a real demo ritual, tests/data/answers/rotated.jsonl what benchmarks/rotation.py
-wrote, without the base model's opinion. test_chat_judge_rotation.py makes such a model anew.
+Both were recorded: tests/data/ritual is a real demo ritual, tests/data/answers/rotated.jsonl was written by
+benchmarks/rotation.py, without the base model's opinion. test_chat_judge_rotation.py makes such a model anew.
 """
 
 from typing import Any

@@ -319,15 +319,17 @@ def test_a_pause_holds_the_upload_and_it_goes_on(server: FakeOllama, tmp_path: P
     digest = blob_digest(big, cancel, lambda *_: None)
     cancel.pause()
 
+    held: list[bool] = []
+
     def go_on() -> None:
-        assert paused.wait(30) and digest not in server.blobs
+        held.append(paused.wait(30) and digest not in server.blobs)
         cancel.resume()
 
     threading.Thread(target=go_on, daemon=True).start()
     seen: list[int] = []
     with OllamaClient() as client:
         client.upload(big, digest, cancel, lambda what, done, total: seen.append(done))
-    assert digest in server.blobs and seen[-1] == big.stat().st_size == max(seen) and seen == sorted(seen)
+    assert held == [True] and digest in server.blobs and seen[-1] == big.stat().st_size == max(seen) and seen == sorted(seen)
 
 
 def test_an_upload_that_is_cut_off_is_an_error(server: FakeOllama, tmp_path: Path) -> None:
