@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from album import snap, verdict
 from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage, QPainter
@@ -139,8 +140,7 @@ def _picture(window: Window, out: Path, page: str, state: str, language: str, th
         QApplication.processEvents()
         time.sleep(0.02)
     path = out / f"{page}-{state}-{language}-{theme}.png"
-    window.grab().save(str(path))
-    return path
+    return snap(window, path)
 
 
 def _train_halfway(window: Window) -> None:
@@ -183,6 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     pictures = shoot(options.out, options.run_dir)
     sys.stdout.write(f"{len(pictures)} pictures in {options.out}\n")
+    sys.exit(verdict(options.out))
 
 
 if __name__ == "__main__":

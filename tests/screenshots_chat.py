@@ -8,6 +8,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from album import snap, verdict
 from gui_parts import open_window, recorded_run
 from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QApplication
@@ -106,11 +107,11 @@ def _pictures(window: Window, out: Path, state: str, language: str) -> list[Path
             window.resize(size)
             for _ in range(10):
                 QApplication.processEvents()
-            path = out / f"chat-{state}-{language}-{theme}{suffix}.png"
-            window.grab().save(str(path))
-            found.append(path)
+            found.append(snap(window, out / f"chat-{state}-{language}-{theme}{suffix}.png"))
     return found
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{len(shoot(Path(sys.argv[1])))} pictures in {sys.argv[1]}\n")
+    folder = Path(sys.argv[1])
+    sys.stdout.write(f"{len(shoot(folder))} pictures in {folder}\n")
+    sys.exit(verdict(folder))
