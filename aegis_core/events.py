@@ -105,6 +105,15 @@ class TrialFinished(Event):
 
 
 @dataclass(frozen=True)
+class TrialRunning(Event):
+    """A trial at work: `curve` holds what it has read so far, as in TrialFinished. Each one replaces the one before."""
+
+    number: int
+    params: dict[str, Any]
+    curve: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class PhaseChanged(Event):
     """`phase` is latent, critical or settled."""
 

@@ -193,6 +193,9 @@ class AnnealingPlan(Frozen):
     steepness: float = setting(12.0, "How sharp the transition of the sigmoid is.", gt=0, le=60)
     warmup_fraction: float = setting(0.0, "Part of all steps in which alpha stays at its start.", ge=0, le=0.9)
     end_fraction: float = setting(1.0, "Part of all steps after which alpha has arrived.", gt=0, le=1)
+    hold_fraction: float = setting(
+        0.0, "Part of its way for which alpha rests in the middle; 0 lets it pass through.", ge=0, le=0.9
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "AnnealingPlan":

@@ -71,6 +71,7 @@ LABELS = {
     "soul.schedule.kind": mark("Shape of the curve"),
     "soul.schedule.warmup_fraction": mark("Alpha warm-up"),
     "soul.schedule.end_fraction": mark("Arrival"),
+    "soul.schedule.hold_fraction": mark("Rest"),
     "train.accumulation": mark("Gradient accumulation"),
     "train.warmup_steps": mark("Warm-up steps"),
     "train.max_grad_norm": mark("Longest gradient"),

@@ -21,6 +21,7 @@ from aegis_core.events import (
     StepStarted,
     Telemetry,
     TrialFinished,
+    TrialRunning,
     Verdict,
 )
 
@@ -61,6 +62,8 @@ class StepView:
     rows: dict[str, CheckRow] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     trials: dict[int, TrialFinished] = field(default_factory=dict)
+    trial: TrialRunning | None = None  # the one at work
+    written: PlanChanged | None = None  # what the pipeline took over into the plan
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     warnings: deque[Log] = field(default_factory=lambda: deque(maxlen=KEPT_WARNINGS))
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
@@ -84,6 +87,12 @@ class StepView:
                 self.verdicts[event.name] = event
             case TrialFinished():
                 self.trials[event.number] = event
+                if self.trial and self.trial.number == event.number:
+                    self.trial = None
+            case TrialRunning():
+                self.trial = event
+            case PlanChanged():
+                self.written = event
             case Artifact():
                 self.artifacts[event.path] = event
             case Log(level="warning"):
@@ -99,6 +108,7 @@ class StepView:
             case _ if isinstance(event, TERMINAL):
                 self.ended = event
                 self.paused = False
+                self.trial = None
 
     def events(self) -> Iterator[Event]:
         """The attempt once more, condensed, in an order in which a page can draw it."""
@@ -150,4 +160,5 @@ class RunView:
         if not event.resumed or old is None:
             old = StepView(event.stage)
         old.started_at, old.ended, old.skipped, old.paused = event.at or 1.0, None, "", False
+        old.trial, old.written = None, None
         self.steps[event.stage] = old

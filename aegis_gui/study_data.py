@@ -18,6 +18,7 @@ class Axis:
     low: float = 0.0
     high: float = 1.0
     choices: tuple[Any, ...] = ()
+    is_floored: bool = False  # what lies below `low` stands at the bottom as well
 
     def place(self, value: Any) -> float | None:
         """Where a value stands, 0 at the bottom and 1 at the top; None for one that has no place here."""
@@ -27,11 +28,20 @@ class Axis:
             return self.choices.index(value) / (len(self.choices) - 1) if len(self.choices) > 1 else 0.5
         if not isinstance(value, int | float) or not math.isfinite(value):
             return None
+        if self.is_floored and value < self.low:
+            return 0.0
         if self.high == self.low:
             return 0.5
         if self.name in LOGARITHMIC and self.low > 0:
             return math.log(value / self.low) / math.log(self.high / self.low) if value > 0 else None
         return (value - self.low) / (self.high - self.low)
+
+
+def is_poor(trial: TrialFinished, lower_is_better: bool) -> bool:
+    """A run that was cut short, or a schedule that does not converge: those score nothing above zero."""
+    if lower_is_better:
+        return trial.state == "PRUNED"
+    return trial.state == "COMPLETE" and not (trial.value or 0.0) > 0
 
 
 def best_of(trials: Iterable[TrialFinished], lower_is_better: bool) -> TrialFinished | None:

@@ -1,30 +1,31 @@
-"""The plots of a study: how the best was found, how each trial went, and where in the space the good ones lie."""
+"""The plots of a study over time: how the best was found, and how each trial went."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPaintEvent, QPen, QPolygonF
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QResizeEvent
+from PySide6.QtWidgets import QLabel, QWidget
 
-from aegis_core.events import TrialFinished
+from aegis_core.events import TrialFinished, TrialRunning
 
 from . import theme as themes
 from .i18n import filled, tr
-from .live_plot import LivePlot
-from .plan_fields import OPTIONS
-from .study_data import Axis, axes_of, best_of, best_so_far
-from .text import fixed, number
+from .live_plot import AXIS_WIDTH, MARGIN_PX, LivePlot
+from .study_data import best_of, best_so_far, is_poor
+from .text import fixed
 from .theme import Theme
-from .trials import PARAMETERS
 
 TICK_SIZE = 11  # px
+QUARTERS = 4  # a short run is read at every quarter of its tokens
+HEAD = 0.24  # of the plot's height is left to its legend
+CROWD = 60  # trials: more are drawn smaller and paler
 
 
 class HistoryPlot(LivePlot):
-    """Every trial's value and the best so far; what was cut short keeps its last reading, pale."""
+    """Every trial's value and the best so far; what was cut short, or does not converge, stands at the edge, pale."""
 
     _lower_is_better = True
 
@@ -32,18 +33,20 @@ class HistoryPlot(LivePlot):
         super().__init__(theme, parent)
         self._lower_is_better = lower_is_better
         self.hovered.connect(self.show_crosshair)
-        self._best = self.add_curve("best", lambda t: t.accent, width=2)
-        self._pruned = self.add_curve("pruned", lambda t: t.reference, dots=True, symbol="t1")
+        self._poor = self.add_curve("poor", lambda t: t.reference, dots=True, symbol="t1" if lower_is_better else "t")
         self._values = self.add_curve("value", lambda t: t.text, dots=True)
+        self._best = self.add_curve("best", lambda t: t.accent, width=2)
         self._present = self.add_level(
-            lambda t: t.held_out, lambda loss: filled("present settings {loss}", loss=fixed(loss, 3))
+            lambda t: t.held_out, lambda value: filled("present settings {loss}", loss=fixed(value, 3))
         )
+        self._n = 0
 
     def title(self) -> str:
         return tr("Held-out loss (nats)") if self._lower_is_better else tr("Score")
 
     def curve_names(self) -> dict[str, str]:
-        return {"best": tr("best so far"), "value": tr("trial"), "pruned": tr("cut short")}
+        poor = tr("cut short") if self._lower_is_better else tr("does not converge")
+        return {"poor": poor, "value": tr("trial"), "best": tr("best so far")}
 
     def crosshair_text(self, x: float) -> str:
         return filled("trial {number}", number=f"{round(x):,}")
@@ -53,21 +56,41 @@ class HistoryPlot(LivePlot):
         self.set_level(self._present, value)
 
     def extent(self) -> tuple[float, float]:
-        """The complete trials and the present settings; a diverged trial that was cut short must not flatten them."""
-        known = [*self._values.series.y, *([self._present.value] if self._present.value is not None else [])]
+        """The good trials and the present settings; a diverged trial that was cut short must not flatten them."""
+        present = self._present.value
+        seen = present is not None and (self._lower_is_better or present > 0)
+        known = [*self._values.series.y, *([present] if seen and present is not None else [])]
         return (float(min(known)), float(max(known))) if known else (math.inf, -math.inf)
 
     def show_trials(self, trials: Sequence[TrialFinished], n_planned: int) -> None:
-        whole = [(t.number + 1, t.value) for t in trials if t.state == "COMPLETE" and t.value is not None]
-        self._fill("value", whole)
-        # One that was cut short high above the others stands at the upper edge, not in the legend.
-        edge = self.extent()[1] if whole else math.inf
-        short = [(t.number + 1, min(t.curve[-1], edge)) for t in trials if t.state == "PRUNED" and t.curve]
-        self._fill("pruned", short)
+        whole = [t for t in trials if t.state == "COMPLETE" and t.value is not None]
+        good = [t for t in whole if not is_poor(t, self._lower_is_better)]
+        self._fill("value", [(t.number + 1, t.value) for t in good])
+        self._fill("poor", self._at_the_edge(trials) if good else [])
         self._fill("best", best_so_far(trials, self._lower_is_better))
+        self._resize_dots(len(trials))
         self.set_span(max(n_planned, max((t.number + 1 for t in trials), default=0), 2) + 0.5)
-        self.reset_view()
+        if len(trials) <= 1 or len(trials) < self._n:  # another study; else whoever looks closer is not disturbed
+            self.reset_view()
+        self._n = len(trials)
         self.refresh()
+
+    def set_theme(self, theme: Theme) -> None:
+        super().set_theme(theme)
+        if "value" in self.curves:
+            self._resize_dots(self._n)
+
+    def _at_the_edge(self, trials: Sequence[TrialFinished]) -> list[tuple[int, float | None]]:
+        """Where the poor ones stand: at their last reading, but no farther out than the others."""
+        low, high = self.extent()
+        if self._lower_is_better:
+            return [(t.number + 1, min(t.curve[-1], high)) for t in trials if t.state == "PRUNED" and t.curve]
+        return [(t.number + 1, low) for t in trials if is_poor(t, False)]
+
+    def _resize_dots(self, n: int) -> None:
+        for name in ("value", "poor"):
+            self.curves[name].item.setSymbolSize(6 if n <= CROWD else 4)
+            self.curves[name].item.setSymbolPen(pg.mkPen(self.theme.surface, width=1) if n <= CROWD else None)
 
     def _fill(self, name: str, points: Sequence[tuple[int, float | None]]) -> None:
         finite = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
@@ -78,42 +101,61 @@ class HistoryPlot(LivePlot):
 
 
 class CurvesPlot(pg.PlotWidget):
-    """Every trial's own curve over the part of the trial that was done: the best one strong, those cut short grey."""
+    """Every trial's own curve over the part of it that was done: the best one strong, the one at work live, the poor
+    ones grey. Of a schedule, its critical point."""
 
     def __init__(self, theme: Theme, lower_is_better: bool, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=theme.surface)
         self._lower_is_better = lower_is_better
-        self.items_ = {name: pg.PlotDataItem(connect="finite") for name in ("pruned", "others", "best")}
+        self.theme = theme
+        self._counts = dict.fromkeys(("poor", "others", "best", "running"), 0)
+        self.items_ = {name: pg.PlotDataItem(connect="finite") for name in self._counts}
         for item in self.items_.values():
-            self.addItem(item)
+            self.addItem(item, ignoreBounds=True)
         plot = self.getPlotItem()
         plot.hideButtons()
         plot.setMenuEnabled(False)
         plot.showGrid(y=True, alpha=0.10)
-        plot.setContentsMargins(0, 4, 8, 2)
+        plot.setContentsMargins(0, 4, 16, 2)
         for name in ("left", "bottom"):
             self.getAxis(name).enableAutoSIPrefix(False)
             self.getAxis(name).setStyle(tickLength=0, tickFont=themes.tabular(TICK_SIZE), maxTickLevel=0)
-        self.getAxis("left").setWidth(46)
+        self.getAxis("left").setWidth(AXIS_WIDTH)
+        plot.getViewBox().disableAutoRange()
         plot.getViewBox().setMouseEnabled(x=False, y=False)
-        self.critical = pg.InfiniteLine(angle=90)
+        self.critical = pg.InfiniteLine(angle=90, label="", labelOpts={"position": 0.12, "movable": False})
         self.addItem(self.critical, ignoreBounds=True)
         self.critical.hide()
+        self._legend = QLabel(self)
+        self._legend.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self._legend.setTextFormat(Qt.TextFormat.RichText)
+        self._legend.setWordWrap(True)
         self.setMinimumSize(180, 120)
         self.set_theme(theme)
 
-    def show_trials(self, trials: Sequence[TrialFinished], span: float = 100.0) -> None:
+    def show_trials(
+        self, trials: Sequence[TrialFinished], span: float = 100.0, running: TrialRunning | None = None
+    ) -> None:
         """`span` is what the whole curve stands for: 100 percent of a trial, or N steps."""
         best = best_of(trials, self._lower_is_better)
-        groups: dict[str, list[TrialFinished]] = {"pruned": [], "others": [], "best": [best] if best else []}
+        groups: dict[str, list[tuple[float, ...]]] = {name: [] for name in self.items_}
         for trial in trials:
             if trial.curve and trial is not best and trial.state != "FAIL":
-                groups["pruned" if trial.state == "PRUNED" else "others"].append(trial)
-        for name, members in groups.items():
-            x, y = _joined([self._points(trial, span) for trial in members])
-            self.items_[name].setData(x, y)
-        self.getPlotItem().getViewBox().setXRange(0, span, padding=0.02)
-        self.getPlotItem().getViewBox().enableAutoRange(axis="y")
+                groups["poor" if is_poor(trial, self._lower_is_better) else "others"].append(trial.curve)
+        groups["best"] = [best.curve] if best else []
+        groups["running"] = [running.curve] if running and running.curve else []
+        for name, curves in groups.items():
+            self._counts[name] = len(curves)
+            self.items_[name].setData(*_joined([self._points(curve, span) for curve in curves]))
+        view = self.getPlotItem().getViewBox()
+        view.setXRange(0, span, padding=0.01)
+        good = [*groups["best"], *groups["others"], *groups["running"]] or groups["poor"]
+        known = [value for curve in good for value in curve if math.isfinite(value)]
+        if known:
+            low, high = min(known), max(known)
+            height = max(high - low, abs(high) * 1e-3, 1e-9)
+            view.setYRange(low - 0.04 * height, low + height / (1 - HEAD), padding=0)
+        self._paint()
 
     def set_critical(self, step: float | None) -> None:
         """Where the best schedule crosses; None hides it."""
@@ -122,158 +164,74 @@ class CurvesPlot(pg.PlotWidget):
             self.critical.setValue(step)
 
     def set_theme(self, theme: Theme) -> None:
+        self.theme = theme
         self.setBackground(theme.surface)
         for name in ("left", "bottom"):
             self.getAxis(name).setPen(pg.mkPen(theme.hairline))
             self.getAxis(name).setTextPen(pg.mkPen(theme.secondary))
-        pale = QColor(theme.loss)
-        pale.setAlphaF(0.45)
-        grey = QColor(theme.reference)
-        grey.setAlphaF(0.5)
-        self.items_["pruned"].setPen(pg.mkPen(grey, width=1, style=Qt.PenStyle.DotLine))
-        self.items_["pruned"].setSymbol("o")  # a single reading is no line
-        self.items_["pruned"].setSymbolSize(3)
-        self.items_["pruned"].setSymbolPen(None)
-        self.items_["pruned"].setSymbolBrush(pg.mkBrush(grey))
+        self._paint()
+
+    def retranslate(self) -> None:
+        self._write_legend()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        if event is not None and self.plotItem is not None:  # pyqtgraph: while it is being built, and once it is closed
+            self._write_legend()
+
+    def _paint(self) -> None:
+        theme = self.theme
+        crowded = self._counts["others"] + self._counts["poor"] > CROWD
+        pale, grey = QColor(theme.loss), QColor(theme.reference)
+        pale.setAlphaF(0.22 if crowded else 0.5)
+        grey.setAlphaF(0.25 if crowded else 0.6)
+        poor = self.items_["poor"]
+        stroke = Qt.PenStyle.DotLine if self._lower_is_better else Qt.PenStyle.SolidLine
+        poor.setPen(pg.mkPen(grey, width=1, style=stroke))
+        if self._lower_is_better:  # a single reading is no line
+            poor.setSymbol("o")
+            poor.setSymbolSize(3)
+            poor.setSymbolPen(None)
+            poor.setSymbolBrush(pg.mkBrush(grey))
         self.items_["others"].setPen(pg.mkPen(pale, width=1))
         self.items_["best"].setPen(pg.mkPen(theme.accent, width=2.5))
+        running = self.items_["running"]
+        running.setPen(pg.mkPen(theme.held_out, width=2, style=Qt.PenStyle.DashLine))
+        running.setSymbol("o")
+        running.setSymbolSize(6)
+        running.setSymbolPen(pg.mkPen(theme.surface, width=1))
+        running.setSymbolBrush(pg.mkBrush(theme.held_out))
         self.critical.setPen(pg.mkPen(theme.secondary, width=1, style=Qt.PenStyle.DashLine))
+        self.critical.label.setColor(theme.secondary)
+        self.critical.label.setFont(themes.tabular(TICK_SIZE))
+        self._write_legend()
 
-    def _points(self, trial: TrialFinished, span: float) -> tuple[list[float], list[float]]:
-        """A schedule's curve covers the span; readings of a training come at every quarter, its value at the end."""
-        if not self._lower_is_better:
-            n = max(len(trial.curve) - 1, 1)
-            return [span * i / n for i in range(len(trial.curve))], list(trial.curve)
-        ends = [trial.value] if trial.state == "COMPLETE" and trial.value is not None else []
-        readings = [*trial.curve, *ends]
-        return [span * (i + 1) / 4 for i in range(len(readings))], readings
+    def _write_legend(self) -> None:
+        self.critical.label.setFormat(tr("critical point"))
+        theme, looser = self.theme, self._lower_is_better
+        title = tr("Held-out loss over % of the tokens") if looser else tr("Alpha over the steps")
+        parts = [f'<span style="color:{theme.text}; font-weight:600">{title}</span>']
+        for name, colour, stroke, words in (
+            ("best", theme.accent, "━", tr("the best")),
+            ("running", theme.held_out, "╍", tr("the one at work")),
+            ("others", theme.loss, "─", tr("the others")),
+            ("poor", theme.reference, "┄" if looser else "─", tr("cut short") if looser else tr("does not converge")),
+        ):
+            if self._counts[name]:
+                words = words.replace(" ", "&nbsp;")
+                parts.append(f'<span style="color:{colour}">{stroke}</span>&nbsp;'
+                             f'<span style="color:{theme.secondary}">{words}</span>')  # fmt: skip
+        self._legend.setText("&nbsp; ".join(parts))
+        self._legend.setFont(themes.tabular(themes.SMALL))
+        width = max(self.width() - AXIS_WIDTH - MARGIN_PX - 12, 60)
+        self._legend.setGeometry(AXIS_WIDTH + MARGIN_PX, 4, width, self._legend.heightForWidth(width))
 
-
-class _Painted(QWidget):
-    """A small picture drawn by hand in the theme's colours."""
-
-    def __init__(self, height: int) -> None:
-        super().__init__()
-        self.theme = themes.LIGHT
-        self.setMinimumSize(QSize(180, height))
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-    def set_theme(self, theme: Theme) -> None:
-        self.theme = theme
-        self.update()
-
-
-class ImportanceBars(_Painted):
-    """How much of the spread of the values each parameter explains; empty until that can be told."""
-
-    ROW = 26
-
-    def __init__(self) -> None:
-        super().__init__(self.ROW)
-        self._parts: list[tuple[str, float]] = []
-
-    def show_parts(self, parts: dict[str, float]) -> None:
-        self._parts = sorted(parts.items(), key=lambda part: -part[1])
-        self.setFixedHeight(self.ROW * max(len(self._parts), 1) + 4)
-        names = ", ".join(f"{tr(PARAMETERS.get(name, name))} {part:.0%}" for name, part in self._parts)
-        self.setAccessibleDescription(names)
-        self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setFont(themes.tabular(themes.SMALL))
-        metrics = QFontMetrics(painter.font())
-        names = [tr(PARAMETERS.get(name, name)) for name, _ in self._parts]
-        side = max((metrics.horizontalAdvance(name) for name in names), default=0) + 12
-        figures = metrics.horizontalAdvance("100 %") + 8
-        room = max(self.width() - side - figures, 40)
-        for row, (name, (_, part)) in enumerate(zip(names, self._parts, strict=True)):
-            top = row * self.ROW
-            painter.setPen(QColor(self.theme.text))
-            painter.drawText(QRectF(0, top, side - 8, self.ROW), Qt.AlignmentFlag.AlignVCenter, name)
-            bar = QRectF(side, top + 7, max(room * part, 2), self.ROW - 14)
-            painter.fillRect(bar, QColor(self.theme.accent))
-            painter.setPen(QColor(self.theme.secondary))
-            spot = QRectF(bar.right() + 6, top, figures, self.ROW)
-            painter.drawText(spot, Qt.AlignmentFlag.AlignVCenter, f"{part:.0%}")
-        painter.end()
-
-
-class ParallelPlot(_Painted):
-    """One line for each complete trial through all its parameters to its value; the best third in colour."""
-
-    def __init__(self, lower_is_better: bool) -> None:
-        super().__init__(230)
-        self.setFixedHeight(230)
-        self._lower_is_better = lower_is_better
-        self._axes: list[Axis] = []
-        self._trials: list[TrialFinished] = []
-
-    def show_trials(self, trials: Sequence[TrialFinished]) -> None:
-        """Complete trials with a finite value; the worst first, so that the best lies on top."""
-        sign = -1 if self._lower_is_better else 1
-        whole = [t for t in trials if t.state == "COMPLETE" and t.value is not None and math.isfinite(t.value)]
-        self._trials = sorted(whole, key=lambda trial: sign * (trial.value or 0.0))
-        values = [trial.value or 0.0 for trial in self._trials]
-        self._axes = [*axes_of(self._trials), Axis("", min(values), max(values))] if values else []
-        self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        if not self._axes:
-            return
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setFont(themes.tabular(TICK_SIZE))
-        line = QFontMetrics(painter.font()).height()
-        top, bottom = line * 2.0 + 8, self.height() - line - 6.0
-        gap = self.width() / len(self._axes)
-        spots = [gap * (i + 0.5) for i in range(len(self._axes))]
-        for rank, trial in enumerate(self._trials):
-            painter.setPen(self._pen(rank))
-            painter.drawPolyline(self._way(trial, spots, top, bottom))
-        for axis, x in zip(self._axes, spots, strict=True):
-            painter.setPen(QPen(QColor(self.theme.control), 1))
-            painter.drawLine(QPointF(x, top), QPointF(x, bottom))
-            column = QRectF(x - gap / 2 + 4, 0, gap - 8, line)
-            middle = Qt.AlignmentFlag.AlignHCenter
-            painter.setPen(QColor(self.theme.text))
-            painter.drawText(column, middle, self._fitting(painter, self._name(axis), column.width()))
-            painter.setPen(QColor(self.theme.secondary))
-            painter.drawText(column.translated(0, line), middle, _end(axis, 1.0))
-            painter.drawText(column.translated(0, bottom + 2), middle, _end(axis, 0.0))
-        painter.end()
-
-    def _name(self, axis: Axis) -> str:
-        if axis.name:
-            return tr(PARAMETERS.get(axis.name, axis.name))
-        return tr("Held-out loss") if self._lower_is_better else tr("Score")
-
-    def _fitting(self, painter: QPainter, name: str, width: float) -> str:
-        return QFontMetrics(painter.font()).elidedText(name, Qt.TextElideMode.ElideRight, int(width))
-
-    def _pen(self, rank: int) -> QPen:
-        n = len(self._trials)
-        if rank == n - 1:
-            return QPen(QColor(self.theme.accent), 2.5)
-        colour = QColor(self.theme.loss if 3 * rank >= 2 * n else self.theme.reference)
-        colour.setAlphaF(0.75 if 3 * rank >= 2 * n else 0.35)
-        return QPen(colour, 1)
-
-    def _way(self, trial: TrialFinished, spots: list[float], top: float, bottom: float) -> QPolygonF:
-        points = []
-        for axis, x in zip(self._axes, spots, strict=True):
-            place = axis.place(trial.params.get(axis.name) if axis.name else trial.value)
-            if place is not None:  # a parameter that this trial does not have is passed by
-                points.append(QPointF(x, bottom - place * (bottom - top)))
-        return QPolygonF(points)
-
-
-def _end(axis: Axis, place: float) -> str:
-    """What stands at the top (1) or bottom (0) of an axis."""
-    if axis.choices:
-        value = axis.choices[-1 if place else 0]
-        return number(value) if isinstance(value, int | float) else tr(OPTIONS.get(value, str(value)))
-    return number(axis.high if place else axis.low, 3)
+    def _points(self, curve: tuple[float, ...], span: float) -> tuple[list[float], list[float]]:
+        """A schedule's curve covers the span; readings of a training come at every quarter."""
+        if self._lower_is_better:
+            return [span * (i + 1) / QUARTERS for i in range(len(curve))], list(curve)
+        n = max(len(curve) - 1, 1)
+        return [span * i / n for i in range(len(curve))], list(curve)
 
 
 def _joined(curves: list[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ PARAMETERS = {
     "steepness": mark("Steepness"),
     "warmup_fraction": mark("Alpha warm-up"),
     "end_fraction": mark("Arrival"),
+    "hold_fraction": mark("Rest"),
 }
 _Index = QModelIndex | QPersistentModelIndex
 
@@ -90,7 +91,7 @@ class TrialsModel(QAbstractTableModel):
             return tr(trial.reason)
         value = trial.value if column == 2 else trial.params.get(self._parameters[column - 3])
         if isinstance(value, int | float):
-            return text.number(value)
+            return text.number(value, 4 if column == 2 else 3)
         return "–" if value is None else tr(OPTIONS.get(value, str(value)))
 
     def _sorted_by(self, trial: TrialFinished, column: int) -> Any:

@@ -22,9 +22,14 @@ from aegis_gui.theme import DARK, LIGHT
 from aegis_gui.window import Window
 
 
-def trial(number: int, value: float | None = None, state: str = "COMPLETE", **params: object) -> TrialFinished:
-    point = {"learning_rate": 1e-4, "batch_size": 2, "warmup_steps": 4, "alpha_warmup": 0.1} | params
-    return TrialFinished(number, state, value, point, None, "", (4.0, 3.9, 3.8) if state == "COMPLETE" else (4.2,))
+POINT = {"learning_rate": 1e-4, "batch_size": 2, "warmup_steps": 4, "alpha_warmup": 0.1}
+
+
+def trial(
+    number: int, value: float | None = None, state: str = "COMPLETE", reason: str = "", **params: object
+) -> TrialFinished:
+    curve = (4.0, 3.9, 3.8, 3.7) if state == "COMPLETE" else (4.2,)
+    return TrialFinished(number, state, value, POINT | params, None, reason, curve)
 
 
 def many(n: int) -> list[TrialFinished]:
@@ -95,7 +100,7 @@ def test_a_trial_cut_short_high_above_does_not_flatten_the_others(panel: StudyPa
     diverged = TrialFinished(1, "PRUNED", None, trial(1).params, None, "", (900.0,))
     show(panel, [trial(0, 3.5), diverged, trial(2, 3.4)])
     assert panel.history.extent() == (3.4, 3.5)
-    assert panel.history.curves["pruned"].series.y[0] == 3.5
+    assert panel.history.curves["poor"].series.y[0] == 3.5
 
 
 def test_axes_are_logarithmic_for_rates_and_words_for_choices() -> None:
@@ -117,8 +122,7 @@ def test_importance_is_shown_once_it_is_known(panel: StudyPanel) -> None:
 
 
 def test_choosing_a_trial_shows_what_changes_and_offers_it(panel: StudyPanel, qtbot: QtBot) -> None:
-    show(panel, [trial(0, 3.5, learning_rate=5e-4, batch_size=4), trial(1, None, "FAIL")])
-    assert not panel.use.isEnabled()
+    show(panel, [trial(0, 3.5, learning_rate=5e-4, batch_size=4), trial(1, None, "FAIL", "The memory was not enough.")])
     panel.table.selectRow(0)
     assert "Learning rate 2.7e-4 → 5e-4" in panel.choice.text() and "Batch size 2 → 4" in panel.choice.text()
     with qtbot.waitSignal(panel.chosen) as told:
@@ -126,6 +130,7 @@ def test_choosing_a_trial_shows_what_changes_and_offers_it(panel: StudyPanel, qt
     assert told.args[0]["train.learning_rate"] == 5e-4
     panel.table.selectRow(1)
     assert not panel.use.isEnabled() and "no result" in panel.choice.text()
+    assert "memory was not enough" in panel.choice.text(), "and why"
     show(panel, [trial(0, 3.5, learning_rate=5e-4)], busy=True)
     panel.table.selectRow(0)
     assert not panel.use.isEnabled(), "not while a step is running"
@@ -167,7 +172,7 @@ def test_the_search_page_draws_live_and_writes_the_chosen_trial_into_the_plan(wi
     assert "settings of the plan already" in page.study.choice.text()
 
 
-def test_the_schedule_page_draws_every_curve_and_the_best_ones_critical_point(window: Window) -> None:
+def test_the_schedule_page_draws_every_curve_and_the_best_ones_critical_point(window: Window, qtbot: QtBot) -> None:
     window.show_page("schedule")
     page = window.pages["schedule"]
     window.state.receive(stamped(events.StepStarted(), "schedule"))
@@ -176,6 +181,7 @@ def test_the_schedule_page_draws_every_curve_and_the_best_ones_critical_point(wi
     window.state.receive(stamped(TrialFinished(0, "COMPLETE", 1.6, straight, 1.6, "", curve), "schedule"))
     jump = straight | {"kind": "sigmoid", "steepness": 40.0}
     window.state.receive(stamped(TrialFinished(1, "COMPLETE", -2.0, jump, 1.6, "", curve), "schedule"))
-    assert page.study.curves.critical.isVisible() and page.study.curves.critical.value() == pytest.approx(20, abs=2)
+    qtbot.waitUntil(page.study.curves.critical.isVisible)
+    assert page.study.curves.critical.value() == pytest.approx(20, abs=2)
     page.study.table.selectRow(1)
     assert "no result" in page.study.choice.text(), "a schedule that does not converge cannot be chosen"

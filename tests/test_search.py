@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from aegis_core.events import Event, TrialFinished
 from aegis_core.failures import UserError
 from aegis_core.plan import GOLDEN_RATIO, Plan
 from aegis_core.run_directory import RunDirectory, read_json
+from aegis_core.search.schedule_space import KINDS
 from aegis_core.search.score import score
-from aegis_core.search.study import StudyPlan, TrialFailed, Tried, best_of, refuse_without_best, run_study
+from aegis_core.search.study import StudyPlan, TrialFailed, Tried, Voice, best_of, refuse_without_best, run_study
 from aegis_core.soul import schedule
 from aegis_core.steps import schedule as schedule_step
 
@@ -106,7 +106,7 @@ def test_curves_without_meaning_have_no_score(alphas: list[float]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    kind=st.sampled_from(schedule_step.KINDS),
+    kind=st.sampled_from(KINDS),
     steepness=st.floats(0.01, 60),
     warmup=st.floats(0, 0.9),
     end=st.floats(0.01, 1),
@@ -136,7 +136,7 @@ def quadratic(name: str = "q", n_trials: int = 6, fail: tuple[int, ...] = (), st
     def suggest(trial: optuna.Trial) -> dict[str, Any]:
         return {"x": trial.suggest_float("x", -10, 10), "y": trial.suggest_int("y", 0, 5)}
 
-    def objective(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
+    def objective(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
         call = next(calls)
         if call == stop_at:
             raise Cancelled
@@ -168,11 +168,11 @@ import test_search
 from aegis_core.run_directory import RunDirectory
 plan = test_search.quadratic()
 inner = plan.objective
-def objective(trial, params, on_part):
+def objective(trial, params, voice):
     if trial.number == 3:
         print("in trial 4", flush=True)
         time.sleep(600)
-    return inner(trial, params, on_part)
+    return inner(trial, params, voice)
 test_search.run_study(
     test_search.StudyPlan(**{**vars(plan), "objective": objective}),
     test_search.new_context(RunDirectory(Path(sys.argv[1]))),

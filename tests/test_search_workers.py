@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.search import workers
 from aegis_core.search.ledger import ABANDONED, REPEATS, Ledger
 from aegis_core.search.storage import opened_storage
-from aegis_core.search.study import Placed, StudyPlan, Tried, expected_trials, run_study
+from aegis_core.search.study import Placed, StudyPlan, Tried, Voice, expected_trials, run_study
 
 N_TRIALS = 8
 WORKER = """
@@ -46,7 +46,7 @@ def shared(place: str, slow: float = 0.0, hang_at: int = -1, **changes: Any) -> 
     def suggest(trial: optuna.Trial) -> dict[str, Any]:
         return {"x": trial.suggest_float("x", -10, 10)}
 
-    def objective(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
+    def objective(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
         print(f"trial {trial.number}", flush=True)
         time.sleep(600 if next(calls) == hang_at else slow)
         return Tried(params["x"] ** 2)
@@ -114,7 +114,7 @@ def test_a_worker_waits_for_the_last_trial_of_another_and_counts_it(tmp_path: Pa
 def test_a_worker_that_is_stopped_gives_its_trial_back_at_once(tmp_path: Path, place: str) -> None:
     plan = shared(place)
 
-    def stopping(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
+    def stopping(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
         raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -185,14 +185,14 @@ def test_a_result_that_comes_after_the_trial_was_given_away_does_not_count(tmp_p
     plan = shared(place, n_trials=2)
     taken = []
 
-    def stolen(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
+    def stolen(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
         if not taken:
             taken.append(trial.number)
             with opened_storage(place, tmp_path / "unused.db") as storage:
                 study = optuna.load_study(study_name="shared", storage=storage)
                 Ledger(study, storage, 2, shared=True).give_up(trial.number)
             return Tried(-1.0)
-        return plan.objective(trial, params, on_part)
+        return plan.objective(trial, params, voice)
 
     ended = run_study(StudyPlan(**{**vars(plan), "objective": stolen}), new_context(new_run(tmp_path, "run"), events))
     assert len(ended) == 2 and all(placed.trial.value >= 0 for placed in ended)

@@ -1,5 +1,7 @@
 """The sections of the run log that say under which circumstances its results came about."""
 
+import math
+from statistics import mean, stdev
 from typing import Any
 
 from .document import Block, Code, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
@@ -28,6 +30,9 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
         states = ", ".join(f"{t(state)} {n}" for state, n in study["states"].items())
         blocks.append(Text(t("{title}: {sampler}, seed {seed}; {states}.", title=title, sampler=study["sampler"],
                              seed=study["seed"], states=states)))  # fmt: skip
+        if n_random := (study["best"] or {}).get("n_random"):
+            blocks.append(Text(t("The first {n} trials were drawn at random, the others from what had been learned.",
+                                 n=n_random)))  # fmt: skip
         blocks.append(Text(t("Searched: {space}", space=settings(study["space"]))))
         if study["shared_in"]:
             blocks.append(Text(t("The trials are shared in {place}.", place=study["shared_in"])))
@@ -37,7 +42,7 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
             changes = [(name, plain(value), plain(planned.get(name))) for name, value in best["changes"].items()]
             blocks.append(Text(t("Best value: {value} in trial {number}.", value=number(best["value"]),
                                  number=best.get("number", 0) + 1)))  # fmt: skip
-            blocks += _worth(best, t)
+            blocks += _worth(best, t) if step == "search" else _schedule_worth(best, t)
             blocks.append(Table((t("setting"), t("best"), t("in the plan")), tuple(changes)))
         trials = [
             (
@@ -55,8 +60,7 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
 
 
 def _worth(best: dict[str, Any], t: Translate) -> list[Block]:
-    """The best against the settings there were before, on the same tokens, and both again on other seeds; the
-    schedules that were trained with."""
+    """The best against the settings there were before, on the same tokens, and both again on other seeds."""
     blocks: list[Block] = []
     present = best.get("present")
     if present and present["value"] is None:
@@ -79,11 +83,39 @@ def _worth(best: dict[str, Any], t: Translate) -> list[Block]:
         blocks.append(
             Table((t("seed"), t("best"), t("before the search")), tuple(rows), frozenset({0, 1, 2}), t("Other seeds"))
         )
+        blocks += _on_other_seeds(repeats, t)
+    return blocks
+
+
+def _on_other_seeds(repeats: list[dict[str, Any]], t: Translate) -> list[Block]:
+    """Mean and standard error of what the best settings change, over the seeds on which both came to a loss."""
+    changes = [row["best"] - row["present"] for row in repeats if None not in (row["best"], row["present"])]
+    if len(changes) < 2:
+        return []
+    error = stdev(changes) / math.sqrt(len(changes))
+    sentence = "On {n} other seeds the best settings change the loss by {mean} ± {error} nats on average."
+    return [Text(t(sentence, n=len(changes), mean=f"{mean(changes):+.4f}", error=f"{error:.4f}"))]
+
+
+def _schedule_worth(best: dict[str, Any], t: Translate) -> list[Block]:
+    """The best schedule against the one there was before, by score and, where they were trained with, by loss."""
+    blocks: list[Block] = []
+    if present := best.get("present"):
+        sentence = (
+            "The schedule before the search scores {before}."
+            if best["changes"]
+            else "The schedule before the search scores {before}; none that was tried is better, so it was kept."
+        )
+        blocks.append(Text(t(sentence, before=number(present["value"]))))
     if tried := best.get("tried"):
-        rows = [(str(row["number"] + 1), number(row["score"]), number(row["loss"])) for row in tried]
+        rows = [(_number_of(row, t), number(row["score"]), number(row["loss"])) for row in tried]
         header = (t("trial"), t("score"), t("held-out loss"))
         blocks.append(Table(header, tuple(rows), frozenset({0, 1, 2}), t("Schedules tried in training")))
     return blocks
+
+
+def _number_of(row: dict[str, Any], t: Translate) -> str:
+    return t("before the search") if row["number"] is None else str(row["number"] + 1)
 
 
 def data(row: dict[str, Any], t: Translate) -> Section:

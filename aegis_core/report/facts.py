@@ -9,6 +9,7 @@ from ..freshness import STEPS, State, states
 from ..journal import replay
 from ..plan import DEMO, Plan, demo_plan
 from ..run_directory import RunDirectory
+from ..search import schedule_space
 from ..soul.schedule import critical_step, gate, half_open_step, phases
 from .evidence import Evidence, Gap
 
@@ -115,7 +116,7 @@ SPACE = {
     ),
     "schedule": ("smoothness_weight", "try_best", "tokens_per_trial"),
 }
-"""The settings of each search that say what was tried, and how."""
+"""The settings of each search that say what was tried, and how; schedules are drawn from schedule_space as well."""
 
 
 def studies(evidence: Evidence, plan: Plan) -> dict[str, dict[str, Any] | None]:
@@ -132,6 +133,9 @@ def _study(evidence: Evidence, plan: Plan, step: str) -> dict[str, Any] | None:
     seed = plans.get(plan, f"{step}.seed")
     wanted = {name: plans.get(plan, f"{step}.{name}") for name in SPACE[step]}
     space = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+    if step == "schedule":
+        ranges = {name: f"{low:g}…{high:g}" for name, (low, high) in schedule_space.RANGES.items()}
+        space = {"kind": list(schedule_space.KINDS), **ranges, **space}
     kept = plans.get(plan, f"{step}.storage")
     return {
         "sampler": "TPE",

@@ -72,9 +72,9 @@ class ShortRuns:
     ) -> float:
         """Train by `plan` with the gate in the forward pass; returns the loss over all held-out tokens, in nats.
 
-        `on_step` gets the report of every step. `on_glance` gets, about every quarter, the percentage of the trial's
-        tokens and the loss of a few held-out sequences; it may raise to stop the trial. TrialFailed for what gives no
-        score: a loss that is not finite, too little memory, settings that cannot work.
+        `on_step` gets the report of every step. `on_glance` gets, about every quarter and at the end, the percentage of
+        the trial's tokens and the loss of a few held-out sequences, always the same; it may raise to stop the trial.
+        TrialFailed for what gives no score: a loss that is not finite, too little memory, settings that cannot work.
         """
         gated = gated_for_training(self.base, plan.lora, plan.soul, plan.train.seed)
         try:
@@ -110,7 +110,7 @@ class ShortRuns:
         def after_step(report: StepReport) -> None:
             on_step(report)
             quarter = QUARTERS * report.step // n_steps
-            if quarter > QUARTERS * (report.step - 1) // n_steps and report.step < n_steps:
+            if quarter > QUARTERS * (report.step - 1) // n_steps:
                 on_glance(100 * quarter // QUARTERS, _finite(self._loss(gated, glance)))
 
         return Hooks(after_step=after_step)

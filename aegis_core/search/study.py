@@ -18,7 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..context import StepContext
-from ..events import Progress, TrialFinished, note
+from ..events import Progress, TrialFinished, TrialRunning, note
 from ..failures import UserError
 from ..run_directory import write_json
 from .importance import importances
@@ -48,10 +48,17 @@ class TrialFailed(Exception):
 
 
 @dataclass(frozen=True)
+class Voice:
+    """How a trial that takes its time is heard of: `part` of it that is done, 0 … 1, and its `readings` so far."""
+
+    part: Callable[[float], None]
+    readings: Callable[[tuple[float, ...]], None]
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """`suggest` draws a trial's parameters, `objective` measures them (it may raise TrialFailed or optuna's TrialPruned
-    after trial.report, and tells which part of the trial is done). `joint` models parameters together; leave it off
-    where some depend on others.
+    after trial.report). `joint` models parameters together; leave it off where some depend on others.
 
     The study ends after `n_trials`, or when its trials took `seconds` together. `place` is search.storage of the plan:
     where it is not empty, other runs with a study of the same name work at it as well.
@@ -63,7 +70,7 @@ class StudyPlan:
     n_trials: int
     joint: bool
     suggest: Callable[[optuna.Trial], dict[str, Any]]
-    objective: Callable[[optuna.Trial, dict[str, Any], Callable[[float], None]], Tried]
+    objective: Callable[[optuna.Trial, dict[str, Any], Voice], Tried]
     pruner: optuna.pruners.BasePruner
     seconds: float = math.inf
     place: str = ""
@@ -179,15 +186,16 @@ def _run_next(ledger: Ledger, plan: StudyPlan, ctx: StepContext, ended: list[Pla
     trial, position = asked
     total = expected_trials(plan, ended)
 
-    def on_part(part: float) -> None:
-        ctx.emit(Progress(len(ended) + part, total, "trials"))
-
     pulse = beating(lambda count: trial.set_user_attr(PULSE, count)) if plan.place else nullcontext()
     try:
         with pulse:
             params = plan.suggest(trial)
             trial.set_user_attr(DRAWN, True)
-            _measure(ledger, plan, trial, params, on_part)
+            voice = Voice(
+                part=lambda part: ctx.emit(Progress(len(ended) + part, total, "trials")),
+                readings=lambda curve: ctx.emit(TrialRunning(position, params, curve)),
+            )
+            _measure(ledger, plan, trial, params, voice)
     except UpdateFinishedTrialError:
         # Silent for too long, it was given to somebody else, whose result counts.
         ctx.emit(note("Trial {number} was taken over by another worker.", number=position + 1))
@@ -197,13 +205,11 @@ def _run_next(ledger: Ledger, plan: StudyPlan, ctx: StepContext, ended: list[Pla
         raise
 
 
-def _measure(
-    ledger: Ledger, plan: StudyPlan, trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]
-) -> None:
+def _measure(ledger: Ledger, plan: StudyPlan, trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> None:
     started = time.monotonic()
     value = None
     try:
-        tried = plan.objective(trial, params, on_part)
+        tried = plan.objective(trial, params, voice)
         state, value = TrialState.COMPLETE, tried.value
         trial.set_user_attr(CURVE, _thinned(tried.curve))
         for key, noted in tried.notes:

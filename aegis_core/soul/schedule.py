@@ -1,6 +1,7 @@
 """Alpha as a function of the optimiser step. Pure Python: the window draws these curves too.
 
-Source: design notes, "Annealing schedules". Step i = 0 … N−1; p = clip((i − w)/((N−1)·e − w), 0, 1).
+Source: design notes, "Annealing schedules". Step i = 0 … N−1; p = clip((i − w)/((N−1)·e − w), 0, 1). With a hold h the
+shape is asked at q(p), which stands still at ½ for the middle part h of the way; at h = 0 it is p itself.
 """
 
 import math
@@ -42,7 +43,7 @@ def alpha_at(step: int, n_steps: int, soul: SoulPlan) -> float:
     if p >= 1:
         return soul.alpha_target
     low, high = sorted((soul.alpha_start, soul.alpha_target))
-    return min(max(_alpha(p, soul), low), high)
+    return min(max(_alpha(_rested(p, soul.schedule.hold_fraction), soul), low), high)
 
 
 def curve(n_steps: int, soul: SoulPlan) -> list[float]:
@@ -76,6 +77,13 @@ def _phase(step: int, alpha: float, first_critical: int, target: float) -> str:
     if abs(alpha - target) < SETTLED_DISTANCE:
         return "settled"
     return "critical" if step >= first_critical else "latent"
+
+
+def _rested(p: float, hold: float) -> float:
+    """q(p): straight from 0 to ½, at rest there for the middle part `hold` < 1, straight on to 1."""
+    if p < (1 - hold) / 2:
+        return min(p / (1 - hold), 0.5)
+    return max((p - hold) / (1 - hold), 0.5)
 
 
 def _alpha(p: float, soul: SoulPlan) -> float:

@@ -1,31 +1,31 @@
 """Search the alpha schedule that arrives early without jumping. Pure arithmetic: no model, milliseconds per trial."""
 
-from collections.abc import Callable
 from typing import Any
 
 import optuna
 
 from .. import plan as plans
 from ..context import StepContext
-from ..events import Progress, note
+from ..events import Log, Metric, Progress, note, warning
 from ..failures import UserError
 from ..plan import Plan
 from ..run_directory import read_json, sha256_of_json, write_json
 from ..search.applying import changes_of
+from ..search.sampler import n_startup_trials
+from ..search.schedule_space import suggest
 from ..search.score import score
 from ..search.space import token_budget, trial_plan
-from ..search.study import Placed, StudyPlan, TrialFailed, Tried, best_of, refuse_without_best, run_study
+from ..search.study import Placed, StudyPlan, TrialFailed, Tried, Voice, best_of, refuse_without_best, run_study
 from ..soul import schedule
 
-TRIED = "tried.json"
-KINDS = ("linear", "sigmoid", "cosine", "exponential", "two_phase")
-STEEP_KINDS = ("sigmoid", "exponential")  # the others have no steepness
+TRIED, PRESENT = "tried.json", "present.json"
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
     """Leaves trials.json and best.json, and study.db unless it is kept elsewhere; UserError if none tried converges.
 
-    With schedule.try_best the best of them are trained with for a short while, and the held-out loss decides.
+    With schedule.try_best the best of them and the present one are trained with for a short while, and the held-out
+    loss decides. A present schedule that none beats is kept.
     """
     if plan.soul.alpha_start == plan.soul.alpha_target:
         raise UserError(
@@ -33,6 +33,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
             "Change soul.alpha_start or switch the schedule search off.",
             target=plan.soul.alpha_target,
         )
+    present = _present(plan, ctx)
     ended = run_study(_study(plan), ctx)
     best = refuse_without_best(best_of(ended, "maximize"), ended)
     if not best.trial.user_attrs["converged"]:
@@ -43,15 +44,37 @@ def run(plan: Plan, ctx: StepContext) -> None:
             target=f"{plan.soul.alpha_target:.4g}",
             n_steps=plan.train.steps,
         )
-    trained = _trained(plan, ctx, _finalists(ended, plan.schedule.try_best)) if plan.schedule.try_best else []
-    if trained:
-        winner = min(trained, key=lambda row: row["loss"])["number"]
-        best = next(placed for placed in ended if placed.position == winner)
-    _leave(ctx, best, trained)
+    finalists = _finalists(ended, plan.schedule.try_best)
+    trained = _trained(plan, ctx, finalists, present) if finalists else []
+    losses = {row["number"]: row["loss"] for row in trained if row["loss"] is not None}
+    scored = [placed for placed in finalists if placed.position in losses]
+    if scored:
+        best = min(scored, key=lambda placed: losses[placed.position])
+        is_better = None not in losses or losses[best.position] < losses[None]
+    else:
+        is_better = float(best.trial.value or 0.0) > present["value"]
+    _leave(plan, ctx, best, present, trained, is_better)
+
+
+def _present(plan: Plan, ctx: StepContext) -> dict[str, Any]:
+    """The schedule before the search: {settings, value, converged}.
+
+    Judged once: when the search goes on, the plan may already hold what it found.
+    """
+    path = ctx.folder / PRESENT
+    if not path.is_file():
+        judgement = judged(plan, {})
+        settings = {f"soul.schedule.{name}": value for name, value in plan.soul.schedule.model_dump().items()}
+        converged = dict(judgement.notes)["converged"]
+        write_json(path, {"settings": settings, "value": judgement.value, "converged": converged})
+    ctx.artifact(path, evidence=True)
+    row: dict[str, Any] = read_json(path)
+    ctx.emit(Metric("present_score", 0, row["value"]))
+    return row
 
 
 def _study(plan: Plan) -> StudyPlan:
-    def objective(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
+    def objective(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
         return judged(plan, params)
 
     return StudyPlan(
@@ -80,8 +103,9 @@ def _finalists(ended: list[Placed], n: int) -> list[Placed]:
     return sorted(converged, key=lambda placed: -(placed.trial.value or 0.0))[:n]
 
 
-def _trained(plan: Plan, ctx: StepContext, finalists: list[Placed]) -> list[dict[str, Any]]:
-    """Their losses after a short real training each, as far as one came to a score: [{number, score, loss, tokens}].
+def _trained(plan: Plan, ctx: StepContext, finalists: list[Placed], present: dict[str, Any]) -> list[dict[str, Any]]:
+    """Their losses after a short real training each, and that of the present schedule, whose number is None:
+    [{number, score, loss, reason, tokens}], a loss that could not be had being None.
 
     tried.json keeps every one that is done; a later attempt takes it from there.
     """
@@ -90,61 +114,73 @@ def _trained(plan: Plan, ctx: StepContext, finalists: list[Placed]) -> list[dict
     path = ctx.folder / TRIED
     kept = {row["number"]: row for row in (read_json(path) if path.is_file() else [])}
     n_tokens = token_budget(plan, plan.schedule.tokens_per_trial, (plan.train.batch_size,))
+    candidates: list[tuple[int | None, float, dict[str, Any]]] = [
+        (placed.position, float(placed.trial.value or 0.0), changes_of("schedule", placed.trial.params))
+        for placed in finalists
+    ]
+    candidates.append((None, present["value"], present["settings"]))
     runs: ShortRuns | None = None
-    for i, placed in enumerate(finalists):
-        if kept.get(placed.position, {}).get("planned") == n_tokens:
+    for i, (number, value, changes) in enumerate(candidates):
+        if kept.get(number, {}).get("planned") == n_tokens:
             continue
-        ctx.emit(Progress(i, len(finalists), "schedules", "trying the best"))
+        ctx.emit(Progress(i, len(candidates), "schedules", "trying the best"))
         runs = runs or ShortRuns.of(plan, ctx)
-        tried = trial_plan(plans.changed(plan, changes_of("schedule", placed.trial.params)), {}, n_tokens)
-        row: dict[str, Any] = {"number": placed.position, "score": placed.trial.value, "planned": n_tokens}
+        row: dict[str, Any] = {"number": number, "score": value, "planned": n_tokens}
         try:
-            result = runs.tried(tried)
-            kept[placed.position] = row | {"loss": result.value, "reason": "", **dict(result.notes)}
+            result = runs.tried(trial_plan(plans.changed(plan, changes), {}, n_tokens))
+            kept[number] = row | {"loss": result.value, "reason": "", **dict(result.notes)}
         except TrialFailed as failure:
-            kept[placed.position] = row | {"loss": None, "reason": str(failure)}
+            kept[number] = row | {"loss": None, "reason": str(failure)}
         write_json(path, list(kept.values()))
-    ctx.emit(Progress(len(finalists), len(finalists), "schedules", "trying the best"))
+    ctx.emit(Progress(len(candidates), len(candidates), "schedules", "trying the best"))
     ctx.artifact(path, evidence=True)
-    rows = [kept[placed.position] for placed in finalists]
+    rows = [kept[number] for number, _, _ in candidates]
     for row in rows:
-        ctx.emit(
-            note(
-                "Schedule {number}: score {score}, held-out loss {loss} after {n_tokens} tokens.",
-                number=row["number"] + 1,
-                score=f"{row['score']:.4f}",
-                loss="–" if row["loss"] is None else f"{row['loss']:.4f}",
-                n_tokens=row.get("tokens", 0),
-            )
-        )
-    return [row for row in rows if row["loss"] is not None]
+        ctx.emit(_said(row))
+    return rows
 
 
-def _leave(ctx: StepContext, best: Placed, trained: list[dict[str, Any]]) -> None:
+def _said(row: dict[str, Any]) -> Log:
+    shown = {
+        "score": f"{row['score']:.4f}",
+        "loss": "–" if row["loss"] is None else f"{row['loss']:.4f}",
+        "n_tokens": row.get("tokens", 0),
+    }
+    if row["number"] is None:
+        return note("The present schedule: score {score}, held-out loss {loss} after {n_tokens} tokens.", **shown)
+    return note(
+        "Schedule {number}: score {score}, held-out loss {loss} after {n_tokens} tokens.",
+        number=row["number"] + 1,
+        **shown,
+    )
+
+
+def _leave(
+    plan: Plan,
+    ctx: StepContext,
+    best: Placed,
+    present: dict[str, Any],
+    trained: list[dict[str, Any]],
+    is_better: bool,
+) -> None:
     params, value = best.trial.params, float(best.trial.value or 0.0)
     row = {
-        "changes": changes_of("schedule", params),
+        "changes": changes_of("schedule", params) if is_better else {},
         "number": best.position,
         "value": value,
         "params": params,
+        "n_random": n_startup_trials(plan.schedule.n_trials),
+        "present": present,
         "tried": trained,
     }
     write_json(ctx.folder / "best.json", row)
     ctx.artifact(ctx.folder / "best.json", evidence=True)
     ctx.emit(note("Best schedule: {kind}, score {score}.", kind=params["kind"], score=f"{value:.4f}"))
-
-
-def suggest(trial: optuna.Trial) -> dict[str, Any]:
-    """Settings of soul.schedule; the ranges include schedules that jump or come late."""
-    kind = trial.suggest_categorical("kind", KINDS)
-    params: dict[str, Any] = {
-        "kind": kind,
-        "warmup_fraction": trial.suggest_float("warmup_fraction", 0.0, 0.4),
-        "end_fraction": trial.suggest_float("end_fraction", 0.5, 1.0),
-    }
-    if kind in STEEP_KINDS:
-        params["steepness"] = trial.suggest_float("steepness", 2.0, 40.0)
-    return params
+    before = f"{present['value']:.4f}"
+    if is_better:
+        ctx.emit(note("The present schedule scores {score}.", score=before))
+    else:
+        ctx.emit(warning("The present schedule scores {score}; none that was tried is better: it stays.", score=before))
 
 
 def judged(plan: Plan, params: dict[str, Any]) -> Tried:

@@ -1,7 +1,6 @@
 """Search learning rate, batch size and warm-ups by short real training runs, each on the same number of tokens."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -17,7 +16,7 @@ from ..search.comparison import PRESENT, REPEATS, present_settings, repeated
 from ..search.sampler import n_startup_trials
 from ..search.short_run import ShortRuns
 from ..search.space import suggest, token_budget, trial_plan
-from ..search.study import Placed, StudyPlan, TrialFailed, Tried, best_of, refuse_without_best, run_study
+from ..search.study import Placed, StudyPlan, TrialFailed, Tried, Voice, best_of, refuse_without_best, run_study
 
 _NOT_SHARED = ("enabled", "apply", "n_trials", "minutes", "compare", "repeats", "storage")
 FEWEST_OTHERS = 5
@@ -40,22 +39,26 @@ def run(plan: Plan, ctx: StepContext) -> None:
     ended = run_study(_study(plan, ctx, runs, n_tokens), ctx)
     best = refuse_without_best(best_of(ended, "minimize"), ended)
     rows = repeated(plan, ctx, best, present, n_tokens, train) if present else []
-    _leave(ctx, best, present, rows)
+    _leave(plan, ctx, best, present, rows)
 
 
 def _study(plan: Plan, ctx: StepContext, runs: ShortRuns, n_tokens: int) -> StudyPlan:
-    def objective(trial: optuna.Trial, params: dict[str, Any], on_part: Callable[[float], None]) -> Tried:
+    def objective(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
         try:
             tried_plan = trial_plan(plan, params, n_tokens)
         except UserError as error:  # settings that do not go together, such as a warm-up beyond the end of the schedule
             raise TrialFailed(error.reason) from error
+        readings: list[float] = []
+        voice.readings(())
 
         def on_glance(percent: int, loss: float) -> None:
             trial.report(loss, percent)
-            if trial.should_prune():
+            readings.append(loss)
+            voice.readings(tuple(readings))
+            if percent < 100 and trial.should_prune():  # at the end the whole held-out set is asked
                 raise optuna.TrialPruned
 
-        return runs.tried(tried_plan, on_part, on_glance)
+        return runs.tried(tried_plan, voice.part, on_glance)
 
     return StudyPlan(
         name=_name(plan, ctx) if plan.search.storage else "search",
@@ -89,7 +92,9 @@ def _name(plan: Plan, ctx: StepContext) -> str:
     return f"aegis-search-{sha256_of_json([space, training, read_base(ctx.run).sha256, files])[:16]}"
 
 
-def _leave(ctx: StepContext, best: Placed, present: dict[str, Any] | None, repeats: list[dict[str, Any]]) -> None:
+def _leave(
+    plan: Plan, ctx: StepContext, best: Placed, present: dict[str, Any] | None, repeats: list[dict[str, Any]]
+) -> None:
     """best.json; settings that came to a lower loss before the search are left as they are."""
     value, trial = float(best.trial.value or 0.0), best.trial
     before = present["value"] if present else None
@@ -99,6 +104,7 @@ def _leave(ctx: StepContext, best: Placed, present: dict[str, Any] | None, repea
         "number": best.position,
         "params": trial.params,
         "value": value,
+        "n_random": n_startup_trials(plan.search.n_trials),
         "tokens": trial.user_attrs["tokens"],
         "present": present,
         "better_by": None if before is None else before - value,

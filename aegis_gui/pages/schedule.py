@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QWidget
 
 from aegis_core import plan as plans
-from aegis_core.events import Event, TrialFinished
+from aegis_core.events import Event, Metric, PlanChanged, StepStarted, TrialFinished
 from aegis_core.failures import UserError
 from aegis_core.plan import Plan
 from aegis_core.search.applying import changes_of
@@ -19,7 +20,7 @@ from ..panels import Section, label
 from ..plots import AlphaPlot
 from ..run_view import RunView
 from ..state import AppState
-from ..study_panel import StudyPanel
+from ..study_panel import REDRAW_MS, StudyPanel
 from ..theme import Theme
 from .step_page import StepPage
 
@@ -28,6 +29,7 @@ CURVE = (
     "soul.schedule.steepness",
     "soul.schedule.warmup_fraction",
     "soul.schedule.end_fraction",
+    "soul.schedule.hold_fraction",
     "soul.alpha_start",
     "soul.alpha_target",
 )
@@ -61,18 +63,22 @@ class SchedulePage(StepPage):
         way.body.addWidget(Form(state, CURVE))
         search = Section(mark("Search"))
         search.body.addWidget(Form(state, SEARCH))
-        trials = Section(mark("Trials"))
+        self.trials = Section(mark("Trials"))
         self.study = StudyPanel(self.step, mark("Score"), False, self.theme)
         self.study.chosen.connect(self._choose)
-        trials.body.addWidget(self.study)
-        for section in (way, search, trials):
+        self.trials.body.addWidget(self.study)
+        for section in (way, search, self.trials):
             self.body.addWidget(section)
+        self._soon = QTimer(self, singleShot=True, interval=REDRAW_MS)
+        self._soon.timeout.connect(self._draw_trials)
         state.flow_changed.connect(self._draw_trials)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
-        if isinstance(event, TrialFinished):
-            self._draw_trials()
+        if isinstance(event, StepStarted):
+            self.look_at(self.trials)
+        if isinstance(event, Metric | PlanChanged | TrialFinished) and not self._soon.isActive():
+            self._soon.start()
 
     def show_run(self, view: RunView) -> None:
         super().show_run(view)
@@ -118,14 +124,17 @@ class SchedulePage(StepPage):
         self.state.change(changes)
 
     def _draw_trials(self) -> None:
-        plan = self.state.plan
+        plan, step = self.state.plan, self.state.view.step(self.step)
+        present = step.series.get("present_score")
         self.study.show_study(
-            list(self.state.view.step(self.step).trials.values()),
+            list(step.trials.values()),
             plan,
             busy=self.state.busy,
             n_planned=plan.schedule.n_trials,
             span=plan.train.steps,
             critical=lambda trial: _critical(plan, trial),
+            present=present.values[-1] if present and present.values else None,
+            written=step.written,
         )
 
 

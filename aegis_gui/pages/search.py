@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QWidget
 
-from aegis_core.events import Event, Metric, TrialFinished
+from aegis_core.events import Event, Metric, PlanChanged, StepStarted, TrialFinished, TrialRunning
 
 from ..form import Form
 from ..i18n import mark
 from ..panels import Section
 from ..run_view import RunView
 from ..state import AppState
-from ..study_panel import StudyPanel
+from ..study_panel import REDRAW_MS, StudyPanel
 from ..theme import Theme
 from .step_page import StepPage
 
@@ -60,12 +61,16 @@ class SearchPage(StepPage):
         self.trials.body.addWidget(self.study)
         self.body.addWidget(settings)
         self.body.addWidget(self.trials)
+        self._soon = QTimer(self, singleShot=True, interval=REDRAW_MS)
+        self._soon.timeout.connect(self._draw)
         state.flow_changed.connect(self._draw)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
-        if isinstance(event, TrialFinished) or (isinstance(event, Metric) and event.name == "present_loss"):
-            self._draw()
+        if isinstance(event, StepStarted):
+            self.look_at(self.trials)
+        if isinstance(event, Metric | PlanChanged | TrialFinished | TrialRunning) and not self._soon.isActive():
+            self._soon.start()
 
     def show_run(self, view: RunView) -> None:
         super().show_run(view)
@@ -96,4 +101,6 @@ class SearchPage(StepPage):
             busy=self.state.busy,
             n_planned=self.state.plan.search.n_trials,
             present=present.values[-1] if present and present.values else None,
+            running=step.trial if self.state.busy else None,
+            written=step.written,
         )

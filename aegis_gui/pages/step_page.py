@@ -138,6 +138,10 @@ class StepPage(QWidget):
         self.failure.retranslate()
         self.show_status()
 
+    def look_at(self, part: QWidget) -> None:
+        """Scroll so that this part of the body begins at the top."""
+        self.area.verticalScrollBar().setValue(part.y())
+
     # ---- the frame
 
     @property
@@ -250,7 +254,8 @@ class StepPage(QWidget):
         if not self.scrolls:
             page.addLayout(self.body, 1)
             return
-        page.addWidget(scrolled(self.body), 1)
+        self.area = scrolled(self.body)
+        page.addWidget(self.area, 1)
 
 
 def _short(phase: str) -> str:

@@ -45,6 +45,7 @@ SOUL = (
     "soul.schedule.steepness",
     "soul.schedule.warmup_fraction",
     "soul.schedule.end_fraction",
+    "soul.schedule.hold_fraction",
     "soul.calibrate",
     "soul.rotation_learning_rate",
     "soul.alpha_start",
