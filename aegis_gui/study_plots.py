@@ -33,7 +33,7 @@ class HistoryPlot(LivePlot):
         super().__init__(theme, parent)
         self._lower_is_better = lower_is_better
         self.hovered.connect(self.show_crosshair)
-        self._poor = self.add_curve("poor", lambda t: t.reference, dots=True, symbol="t1" if lower_is_better else "t")
+        self._poor = self.add_curve("poor", lambda t: t.reference, dots=True, symbol="t1")
         self._values = self.add_curve("value", lambda t: t.text, dots=True)
         self._best = self.add_curve("best", lambda t: t.accent, width=2)
         self._present = self.add_level(
@@ -121,6 +121,8 @@ class CurvesPlot(pg.PlotWidget):
             self.getAxis(name).enableAutoSIPrefix(False)
             self.getAxis(name).setStyle(tickLength=0, tickFont=themes.tabular(TICK_SIZE), maxTickLevel=0)
         self.getAxis("left").setWidth(AXIS_WIDTH)
+        if lower_is_better:
+            self.getAxis("bottom").setTicks([[(part, f"{part}") for part in (0, 25, 50, 75, 100)]])
         plot.getViewBox().disableAutoRange()
         plot.getViewBox().setMouseEnabled(x=False, y=False)
         self.critical = pg.InfiniteLine(angle=90, label="", labelOpts={"position": 0.12, "movable": False})

@@ -19,6 +19,7 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QApplication, QScrollArea
 from screenshots_ollama import shoot_panel
+from screenshots_study import study_pictures
 
 from aegis_core import events, hardware
 from aegis_core.plan import demo_plan
@@ -88,7 +89,8 @@ def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list
     window.state.end()
     window.log.show()
     pictures += [_picture(window, out, "prepare", "failed", *look) for look in _looks(window)]
-    return pictures
+    window.log.hide()
+    return pictures + study_pictures(window, runs, out, _looks(window), _picture)
 
 
 def _train_views(window: Window, out: Path) -> list[Path]:

@@ -17,21 +17,23 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from gui_parts import open_window, stamped
 from PySide6.QtCore import QSize
-from PySide6.QtWidgets import QApplication, QScrollArea
+from PySide6.QtWidgets import QApplication
 
 from aegis_core import events
 from aegis_core import plan as plans
 from aegis_core.events import TrialFinished
+from aegis_core.freshness import BY_ID
 from aegis_core.plan import Plan, demo_plan
-from aegis_core.search.applying import changes_of
+from aegis_core.search.applying import allowed, changes_of
 from aegis_core.search.score import score
 from aegis_core.soul import schedule
 from aegis_gui.pages.schedule import SchedulePage
 from aegis_gui.pages.search import SearchPage
+from aegis_gui.study_data import best_of
 from aegis_gui.window import Window
 
 COUNTS = (0, 1, 200)
-SIZE = QSize(1280, 1000)
+SIZE = QSize(1280, 1180)
 PRESENT_LOSS = 3.5511
 IMPORTANCES = {"learning_rate": 0.71, "alpha_warmup": 0.16, "batch_size": 0.09, "warmup_steps": 0.04}
 
@@ -46,6 +48,9 @@ def study_pictures(window: Window, runs: Path, out: Path, looks: list[tuple[str,
         for n in COUNTS:
             show_study(window, runs / f"{step} {n}", step, trials[:n])
             found += [take(window, out, step, f"trials{n:03d}", *look) for look in looks]
+    _show_running(window, runs / "search running")
+    found += [take(window, out, "search", "at-work", *look) for look in looks]
+    window.state.end()
     window.resize(before)
     return found
 
@@ -56,19 +61,43 @@ def show_study(window: Window, path: Path, step: str, trials: list[TrialFinished
     window.state.create(path, plan)
     window.show_page(step)
     window.state.receive(stamped(events.StepStarted(), step))
-    if step == "search" and trials:
-        window.state.receive(stamped(events.Metric("present_loss", 0, PRESENT_LOSS), step))
+    if trials:
+        name, value = ("present_loss", PRESENT_LOSS) if step == "search" else ("present_score", present_score(plan))
+        window.state.receive(stamped(events.Metric(name, 0, value), step))
     for trial in trials:
         window.state.receive(stamped(trial, step))
+    if len(trials) > 1:
+        best = best_of(trials, step == "search")
+        assert best is not None
+        new = allowed(plan, BY_ID[step], changes_of(step, best.params))
+        old = {name: plans.get(plan, name) for name in new}
+        assert window.state.run is not None
+        window.state.run.write_plan(plans.changed(plan, new))
+        window.state.receive(stamped(events.PlanChanged(old, new, step), step))
     if trials:
         window.state.receive(stamped(events.StepFinished(1.0), step))
     window.state.end()
     page = window.step_page(step)
     assert isinstance(page, SearchPage | SchedulePage)
     QApplication.processEvents()
-    area = page.findChild(QScrollArea)
-    assert area is not None
-    area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
+    page.look_at(page.trials)
+
+
+def _show_running(window: Window, path: Path) -> None:
+    """A search in its eighth trial, half of which is done."""
+    trials = searched(8)
+    window.state.create(path, plans.changed(demo_plan(), {"search.enabled": True}))
+    window.show_page("search")
+    window.state.begin()
+    told = [
+        events.StepStarted(),
+        events.Metric("present_loss", 0, PRESENT_LOSS),
+        *trials[:7],
+        events.Progress(7.5, 12, "trials"),
+        events.TrialRunning(7, trials[7].params, (3.83, 3.69)),
+    ]
+    for event in told:
+        window.state.receive(stamped(event, "search"))
 
 
 def searched(n: int) -> list[TrialFinished]:
@@ -107,6 +136,7 @@ def scheduled(n: int, plan: Plan | None = None) -> list[TrialFinished]:
             "kind": draw.choice(kinds),
             "warmup_fraction": draw.uniform(0, 0.4),
             "end_fraction": draw.uniform(0.5, 1),
+            "hold_fraction": draw.uniform(0, 0.3),
         }
         if point["kind"] in ("sigmoid", "exponential"):
             point["steepness"] = draw.uniform(2, 40)
@@ -115,6 +145,11 @@ def scheduled(n: int, plan: Plan | None = None) -> list[TrialFinished]:
         weights = {"kind": 0.44, "steepness": 0.31, "end_fraction": 0.2, "warmup_fraction": 0.05} if number > 8 else {}
         found.append(TrialFinished(number, "COMPLETE", value, point, None, "", tuple(alphas), weights))
     return found
+
+
+def present_score(plan: Plan) -> float:
+    alphas = schedule.curve(plan.train.steps, plan.soul)
+    return score(alphas, plan.soul.alpha_target, plan.schedule.smoothness_weight).value
 
 
 def main() -> None:

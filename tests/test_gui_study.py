@@ -14,13 +14,13 @@ from pytestqt.qtbot import QtBot
 
 from aegis_core import events
 from aegis_core import plan as plans
-from aegis_core.events import TrialFinished
+from aegis_core.events import TrialFinished, TrialRunning
 from aegis_core.plan import Plan, demo_plan
+from aegis_gui.run_view import RunView
 from aegis_gui.study_data import Axis, axes_of, best_of, best_so_far
 from aegis_gui.study_panel import StudyPanel
 from aegis_gui.theme import DARK, LIGHT
 from aegis_gui.window import Window
-
 
 POINT = {"learning_rate": 1e-4, "batch_size": 2, "warmup_steps": 4, "alpha_warmup": 0.1}
 
@@ -146,6 +146,74 @@ def test_a_new_trial_keeps_the_choice_and_sorting_does_not_move_it(panel: StudyP
     assert panel.table.trial_at(panel.table.selectionModel().selectedRows()[0]).number == 1
 
 
+def test_the_trial_at_work_is_drawn_live_and_named(panel: StudyPanel) -> None:
+    show(panel, [trial(0, 3.5)], running=TrialRunning(1, POINT | {"batch_size": 4}, (4.1, 3.9)), busy=True)
+    x, y = panel.curves.items_["running"].getData()
+    assert list(x[:-1]) == [25, 50] and list(y[:-1]) == [4.1, 3.9]
+    assert panel.now.isVisible() and "Trial 2" in panel.now.text() and "Batch size 4" in panel.now.text()
+    show(panel, [trial(0, 3.5), trial(1, 3.4)])
+    assert panel.curves.items_["running"].getData()[0] is None and not panel.now.isVisible()
+
+
+def test_the_first_trial_is_seen_while_it_runs(panel: StudyPanel) -> None:
+    show(panel, [], running=TrialRunning(0, POINT, (4.1,)), busy=True)
+    assert panel.curves.isVisible() and not panel.table.isVisible()
+
+
+def test_what_was_cut_short_or_does_not_converge_is_grey(panel: StudyPanel, qtbot: QtBot) -> None:
+    show(panel, [trial(0, 3.5), trial(1, 3.6), trial(2, None, "PRUNED"), trial(3, None, "FAIL")])
+    n_points = {name: int(np.isfinite(item.getData()[1]).sum()) for name, item in panel.curves.items_.items()
+                if item.getData()[1] is not None}  # fmt: skip
+    assert n_points == {"best": 4, "others": 4, "poor": 1}
+    schedules = StudyPanel("schedule", "Score", False, LIGHT)
+    qtbot.addWidget(schedules)
+    curves = [TrialFinished(i, "COMPLETE", v, {"kind": "linear"}, curve=(-5.0, 1.6)) for i, v in enumerate((1.5, -0.1))]
+    show(schedules, curves)
+    assert list(schedules.curves.items_["poor"].getData()[1][:-1]) == [-5.0, 1.6]
+    assert schedules.history.extent() == (1.5, 1.5), "how far one misses does not flatten the others"
+    assert list(schedules.history.curves["poor"].series.y) == [1.5], "it stands at the lower edge"
+
+
+def test_a_view_somebody_looks_at_stays_when_a_trial_ends(panel: StudyPanel) -> None:
+    show(panel, [trial(0, 3.5), trial(1, 3.4)])
+    panel.history.view.setXRange(0, 3, padding=0)
+    panel.history.view.sigRangeChangedManually.emit([True, False])
+    show(panel, [trial(0, 3.5), trial(1, 3.4), trial(2, 3.3)])
+    assert panel.history.view.viewRange()[0] == [0, 3]
+
+
+def test_without_a_choice_the_best_is_offered(panel: StudyPanel, qtbot: QtBot) -> None:
+    show(panel, [trial(0, 3.5), trial(1, 3.1, learning_rate=5e-4)])
+    assert panel.use.text() == "Use the best settings" and "Trial 2: Learning rate 2.7e-4 → 5e-4" in panel.choice.text()
+    with qtbot.waitSignal(panel.chosen) as told:
+        panel.use.click()
+    assert told.args[0]["train.learning_rate"] == 5e-4
+    panel.table.selectRow(0)
+    assert panel.use.text() == "Use these settings"
+
+
+def test_what_was_written_into_the_plan_is_told(panel: StudyPanel) -> None:
+    old, new = {"train.batch_size": 2, "train.warmup_steps": 6}, {"train.batch_size": 4, "train.warmup_steps": 6}
+    show(panel, [trial(0, 3.5)], written=events.PlanChanged(old, new, "search"))
+    assert panel.written.isVisible() and panel.written.text() == "Written into the plan: Batch size 2 → 4"
+
+
+def test_a_step_knows_its_trial_at_work_until_it_ends() -> None:
+    view = RunView()
+    told: list[events.Event] = [events.StepStarted(), TrialRunning(0, POINT), TrialRunning(0, POINT, (4.0,))]
+    for event in told:
+        view.apply(stamped(event, "search"))
+    assert view.step("search").trial == stamped(TrialRunning(0, POINT, (4.0,)), "search")
+    view.apply(stamped(trial(1, 3.5), "search"))
+    assert view.step("search").trial, "another worker's trial ended, not this one"
+    view.apply(stamped(trial(0, 3.5), "search"))
+    assert view.step("search").trial is None
+    for end in (events.StepCancelled(), events.StepStarted(resumed=True)):  # stopped; killed, and gone on with
+        view.apply(stamped(TrialRunning(1, POINT), "search"))
+        view.apply(stamped(end, "search"))
+        assert view.step("search").trial is None
+
+
 @pytest.fixture
 def window(qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
     monkeypatch.setenv("AEGIS_PREFERENCES", str(tmp_path / "window.ini"))
@@ -170,6 +238,22 @@ def test_the_search_page_draws_live_and_writes_the_chosen_trial_into_the_plan(wi
     assert window.state.plan.train.batch_size == 4 and window.state.run is not None
     assert window.state.run.plan().train.batch_size == 4
     assert "settings of the plan already" in page.study.choice.text()
+
+
+def test_trials_that_end_together_are_drawn_together(
+    window: Window, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.show_page("schedule")
+    page = window.pages["schedule"]
+    window.state.receive(stamped(events.StepStarted(), "schedule"))
+    drawn: list[int] = []
+    draw = page.study.show_study
+    monkeypatch.setattr(page.study, "show_study", lambda trials, *more, **named: (drawn.append(len(trials)),
+                        draw(trials, *more, **named)))  # fmt: skip
+    for number in range(50):
+        window.state.receive(stamped(TrialFinished(number, "COMPLETE", 1.5, {"kind": "linear"}), "schedule"))
+    qtbot.waitUntil(lambda: bool(drawn))
+    assert set(drawn) == {50}, "not one by one"
 
 
 def test_the_schedule_page_draws_every_curve_and_the_best_ones_critical_point(window: Window, qtbot: QtBot) -> None:

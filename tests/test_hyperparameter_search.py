@@ -14,7 +14,7 @@ from aegis_core import plan as plans
 from aegis_core.cancel import CancelToken
 from aegis_core.context import StepContext
 from aegis_core.data.packed import Packed, load_packed, save_packed
-from aegis_core.events import Event, TrialFinished
+from aegis_core.events import Event, TrialFinished, TrialRunning
 from aegis_core.failures import UserError
 from aegis_core.models.identity import BaseModel, read_base, write_base
 from aegis_core.models.loading import load_model
@@ -85,13 +85,17 @@ def test_search_trains_every_trial_on_the_same_tokens_and_keeps_the_best(prepare
     assert len(rows) == 4 and complete
     for row in complete:
         assert row["steps"] * row["params"]["batch_size"] * 32 == row["tokens"] == 1024
-        assert set(row["intermediate"]) == {"25", "50", "75"}
+        assert set(row["intermediate"]) == {"25", "50", "75", "100"}
     best = read_json(ctx.folder / "best.json")
     assert best["tokens"] == 1024
     assert best["value"] == min(row["value"] for row in complete) < math.log(128)
     assert set(best["changes"]) == {SETTINGS[name] for name in best["params"]}
     plans.changed(Plan(), best["changes"])
     assert [event.number for event in events if isinstance(event, TrialFinished)] == [0, 1, 2, 3]
+    live = [event for event in events if isinstance(event, TrialRunning) and event.number == 1]
+    assert [len(event.curve) for event in live] == [0, 1, 2, 3, 4], "each reading is told while the trial runs"
+    ended = next(event for event in events if isinstance(event, TrialFinished) and event.number == 1)
+    assert live[-1].curve == ended.curve and live[0].params == ended.params
     assert not (ctx.folder / "scratch").exists() or not list((ctx.folder / "scratch").iterdir())
 
 
@@ -117,6 +121,33 @@ def test_a_search_gives_the_same_result_again(prepared_context: StepContext, tmp
         return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
     assert searched("one") == searched("two")
+
+
+def test_the_base_is_loaded_once_and_not_for_every_trial(
+    prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(*arguments: Any, **named: Any) -> Any:
+        loaded.append(arguments)
+        return load_model(*arguments, **named)
+
+    monkeypatch.setattr(short_run, "load_model", load)
+    search_step.run(search_plan(search__compare=True, search__repeats=1), prepared_context)
+    assert len(loaded) == 1
+
+
+def test_a_search_of_six_trials_cuts_none_short(prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However poor the last one is: five others are no measure yet."""
+    rates = iter([1e-2] * 5 + [1e-9])
+
+    def set_rates(trial: optuna.Trial, space: Any) -> dict[str, Any]:
+        rate = next(rates)
+        return {"learning_rate": trial.suggest_float("learning_rate", rate, rate), "batch_size": 4}
+
+    monkeypatch.setattr(search_step, "suggest", set_rates)
+    search_step.run(search_plan(search__n_trials=6), prepared_context)
+    assert [row["state"] for row in read_json(prepared_context.folder / "trials.json")] == ["COMPLETE"] * 6
 
 
 def test_a_trial_leaves_the_base_as_it_was(prepared_context: StepContext) -> None:

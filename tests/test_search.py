@@ -9,7 +9,7 @@ import sys
 import textwrap
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from aegis_core import plan as plans
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.context import StepContext
-from aegis_core.events import Event, TrialFinished
+from aegis_core.events import Event, Log, Metric, TrialFinished
 from aegis_core.failures import UserError
-from aegis_core.plan import GOLDEN_RATIO, Plan
+from aegis_core.plan import GOLDEN_RATIO, AnnealingPlan, Plan
 from aegis_core.run_directory import RunDirectory, read_json
-from aegis_core.search.schedule_space import KINDS
+from aegis_core.search.sampler import n_startup_trials
+from aegis_core.search.schedule_space import KINDS, RANGES, STEEP_KINDS, suggest
 from aegis_core.search.score import score
 from aegis_core.search.study import StudyPlan, TrialFailed, Tried, Voice, best_of, refuse_without_best, run_study
 from aegis_core.soul import schedule
@@ -215,6 +216,35 @@ def test_a_study_of_failures_has_no_best(search_context: StepContext) -> None:
         refuse_without_best(best_of(trials, "minimize"), trials)
 
 
+@pytest.mark.parametrize(("n_trials", "n_random"), [(1, 2), (6, 2), (9, 3), (30, 10), (1000, 10)])
+def test_few_trials_are_random_so_that_a_short_study_learns(n_trials: int, n_random: int) -> None:
+    assert n_startup_trials(n_trials) == n_random
+
+
+def test_after_the_random_trials_the_draws_follow_what_was_measured(tmp_path: Path) -> None:
+    """The same seed, the values upside down: the two random trials are the same, those after them are not."""
+    plan = quadratic()
+
+    def opposite(trial: optuna.Trial, params: dict[str, Any], voice: Voice) -> Tried:
+        return Tried(-plan.objective(trial, params, voice).value)
+
+    found = []
+    for name, objective in (("one", plan.objective), ("two", opposite)):
+        run = RunDirectory.create(tmp_path / name, Plan())
+        other = StudyPlan(**{**vars(plan), "objective": objective})
+        found.append([placed.trial.params for placed in run_study(other, new_context(run))])
+    assert found[0][:2] == found[1][:2]
+    assert all(one != two for one, two in zip(found[0][2:], found[1][2:], strict=True))
+
+
+def test_a_study_can_be_opened_by_optuna_itself(search_context: StepContext) -> None:
+    run_study(quadratic(), search_context)
+    place = f"sqlite:///{(search_context.folder / 'study.db').as_posix()}"
+    assert optuna.study.get_all_study_names(place) == ["q"]
+    study = optuna.load_study(study_name="q", storage=place)
+    assert len(study.trials) == 6 and study.best_value == min(trial.value for trial in study.trials)
+
+
 def test_other_seeds_try_other_settings(tmp_path: Path) -> None:
     found = []
     for seed in (0, 1):
@@ -233,13 +263,54 @@ def test_schedule_search_finds_a_converged_schedule(search_context: StepContext)
     best = read_json(search_context.folder / "best.json")
     applied = plans.changed(plan, best["changes"])
     alphas = schedule.curve(N, applied.soul)
-    assert all(abs(alpha - GOLDEN_RATIO) < 0.01 for alpha in alphas[98:])
+    assert all(abs(alpha - GOLDEN_RATIO) < 0.01 for alpha in alphas[90:]), "well before the end"
     finished = [event for event in events if isinstance(event, TrialFinished)]
     assert len(finished) == 25 and finished[-1].best_value == best["value"]
     assert all(len(event.curve) == N for event in finished)
     rows = read_json(search_context.folder / "trials.json")
     worst_converged = min(row["value"] for row in rows if row["converged"])
-    assert all(row["value"] < worst_converged for row in rows if not row["converged"])
+    unconverged = [row["value"] for row in rows if not row["converged"]]
+    assert unconverged and max(unconverged) < worst_converged
+
+
+def test_every_kind_and_every_setting_of_a_schedule_is_searched() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    points = [suggest(study.ask()) for _ in range(200)]
+    assert (
+        {point["kind"] for point in points}
+        == set(KINDS)
+        == set(get_args(AnnealingPlan.model_fields["kind"].annotation))
+    )
+    assert RANGES.keys() | {"kind"} == AnnealingPlan.model_fields.keys()
+    for name, (low, high) in RANGES.items():
+        values = [point[name] for point in points if name in point]
+        assert low <= min(values) < low + 0.1 * (high - low) and high - 0.1 * (high - low) < max(values) <= high
+    assert all(("steepness" in point) == (point["kind"] in STEEP_KINDS) for point in points)
+
+
+def test_the_schedule_before_the_search_is_scored_and_kept_where_none_is_better(
+    search_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"soul.schedule.kind": "linear", "soul.schedule.end_fraction": 0.5}
+    plan = plans.changed(plan_with(train__steps=N, schedule__n_trials=3), good)
+    monkeypatch.setattr(schedule_step, "suggest", lambda trial: {"kind": trial.suggest_categorical("kind", ["linear"]),
+                        "end_fraction": trial.suggest_float("end_fraction", 0.9, 0.95)})  # fmt: skip
+    events: list[Event] = []
+    schedule_step.run(plan, new_context(search_context.run, events))
+    best = read_json(search_context.folder / "best.json")
+    assert best["changes"] == {} and 1 < best["value"] < best["present"]["value"]
+    assert best["present"]["settings"]["soul.schedule.end_fraction"] == 0.5
+    assert [e.value for e in events if isinstance(e, Metric)] == [best["present"]["value"]]
+    assert any(e.level == "warning" and "it stays" in e.text for e in events if isinstance(e, Log))
+    poor = plans.changed(plan, {"soul.schedule.end_fraction": 0.99})
+    other = RunDirectory.create(search_context.run.path.parent / "other", Plan())
+    schedule_step.run(poor, new_context(other))
+    found = read_json(other.step_folder("schedule") / "best.json")
+    assert found["changes"]["soul.schedule.end_fraction"] < 0.99 and found["value"] > found["present"]["value"]
+    longer = plans.changed(poor, found["changes"] | {"schedule.n_trials": 4})
+    schedule_step.run(longer, new_context(other))
+    again = read_json(other.step_folder("schedule") / "best.json")
+    assert again["present"] == found["present"], "what there was before, not what was found meanwhile"
 
 
 def test_schedule_search_refuses_a_best_that_does_not_converge(

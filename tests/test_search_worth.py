@@ -23,6 +23,8 @@ from aegis_core.freshness import BY_ID, State, states, why_stale
 from aegis_core.pipeline import run_steps
 from aegis_core.plan import Plan
 from aegis_core.report.background import studies
+from aegis_core.report.evidence import Evidence
+from aegis_core.report.facts import studies as studies_of
 from aegis_core.report.phrases import translator
 from aegis_core.run_directory import RunDirectory, read_json, write_json
 from aegis_core.search.applying import allowed, apply_trial, trial_changes
@@ -300,25 +302,38 @@ def schedule_context(context: StepContext) -> tuple[StepContext, list[Event]]:
 def test_the_best_schedules_are_trained_with_and_the_held_out_loss_decides(
     prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = losses(monkeypatch, lambda plan: -plan.soul.schedule.end_fraction)
+    asked = losses(monkeypatch, lambda plan: -(plan.soul.schedule.end_fraction % 1))
     ctx, events = schedule_context(prepared_context)
     schedule_step.run(schedule_plan(), ctx)
     rows, best = read_json(ctx.folder / "trials.json"), read_json(ctx.folder / "best.json")
     by_score = sorted((row for row in rows if row["converged"]), key=lambda row: -row["value"])[:3]
-    assert [row["number"] for row in best["tried"]] == [row["number"] for row in by_score]
+    assert [row["number"] for row in best["tried"]] == [*(row["number"] for row in by_score), None]
     latest = max(by_score, key=lambda row: row["params"]["end_fraction"])
-    assert best["number"] == latest["number"] and best["params"] == latest["params"]
-    assert {p.train.steps * p.train.batch_size * 32 for p in asked} == {1024} and len(asked) == 3
-    assert sum("held-out loss" in e.text for e in events if isinstance(e, Log)) == 3
+    assert best["number"] == latest["number"] and best["params"] == latest["params"] and best["changes"]
+    assert {p.train.steps * p.train.batch_size * 32 for p in asked} == {1024} and len(asked) == 3 + 1
+    assert sum("held-out loss" in e.text for e in events if isinstance(e, Log)) == 3 + 1, "and the present schedule's"
     schedule_step.run(schedule_plan(schedule__try_best=4), schedule_context(prepared_context)[0])
-    assert len(asked) == 4, "what was trained with already is not trained with again"
+    assert len(asked) == 5, "what was trained with already is not trained with again"
+
+
+def test_a_present_schedule_that_trains_to_a_lower_loss_is_kept(
+    prepared_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses(monkeypatch, lambda plan: -plan.soul.schedule.end_fraction)
+    ctx, events = schedule_context(prepared_context)
+    schedule_step.run(schedule_plan(), ctx)
+    best = read_json(ctx.folder / "best.json")
+    assert best["changes"] == {} and best["tried"][-1]["loss"] == -1.0
+    assert best["value"] > best["present"]["value"], "though its score is lower"
+    assert any("it stays" in e.text for e in events if isinstance(e, Log))
 
 
 def test_a_real_short_run_of_a_schedule_has_a_loss(prepared_context: StepContext) -> None:
     ctx, _ = schedule_context(prepared_context)
     schedule_step.run(schedule_plan(schedule__try_best=1), ctx)
-    (tried,) = read_json(ctx.folder / "best.json")["tried"]
-    assert 0 < tried["loss"] < 10 and tried["tokens"] == 1024
+    tried = read_json(ctx.folder / "best.json")["tried"]
+    assert len(tried) == 2 and all(0 < row["loss"] < 10 and row["tokens"] == 1024 for row in tried)
+    assert tried[0]["loss"] != tried[1]["loss"], "the schedules differ"
 
 
 def test_schedules_to_be_tried_need_the_prepared_data(prepared_context: StepContext) -> None:
@@ -355,3 +370,22 @@ def test_the_run_log_says_what_the_search_is_worth(language: str) -> None:
     assert "no memory" in failed
     repeats = told(repeats=[{"seed": 43, "trial": 2, "best": 3.21, "present": None}])
     assert "43" in repeats and "3.21" in repeats and "–" in repeats
+    assert "on average" not in repeats and "平均" not in repeats, "of one difference there is no spread"
+    several = told(repeats=[{"seed": 43 + i, "trial": 2, "best": 3.2 + 0.01 * i, "present": 3.3} for i in range(3)])
+    assert "-0.0900 ± 0.0058" in several
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_run_log_says_how_schedules_were_searched_and_what_the_best_is_worth(tmp_path: Path, language: str) -> None:
+    run = RunDirectory.create(tmp_path / "run", plans.changed(Plan(), {"schedule.enabled": True}))
+    ctx = StepContext(run, "schedule", lambda event: None, CancelToken())
+    schedule_step.run(plans.changed(run.plan(), {"train.steps": 100, "schedule.n_trials": 12}), ctx)
+    study = studies_of(Evidence(run), run.plan())["schedule"]
+    best = read_json(ctx.folder / "best.json")
+    told = str(studies({"studies": {"search": None, "schedule": study}, "plan": {}}, translator(language)).blocks)
+    for part in ("0…0.4", "0.5…1", "0…0.3", "2…40", "two_phase", f"{best['present']['value']:.4f}", "12"):
+        assert part in told, part
+    assert study["best"]["n_random"] == 4 and " 4 " in told
+    row = best | {"tried": [{"number": None, "score": 1.3, "loss": 3.2}, {"number": 4, "score": 1.5, "loss": 3.1}]}
+    told = str(studies({"studies": {"schedule": study | {"best": row}}, "plan": {}}, translator(language)).blocks)
+    assert "3.2" in told and ("before the search" if language == "en" else "探索前") in told

@@ -178,17 +178,22 @@ def test_a_missing_or_truncated_soul_is_refused(tmp_path):
 
 
 souls = st.builds(
-    lambda kind, steepness, warmup, moving, start, target: SoulPlan(
+    lambda kind, steepness, warmup, moving, hold, start, target: SoulPlan(
         alpha_start=start,
         alpha_target=target,
         schedule=AnnealingPlan(
-            kind=kind, steepness=steepness, warmup_fraction=warmup, end_fraction=warmup + (1 - warmup) * moving
+            kind=kind,
+            steepness=steepness,
+            warmup_fraction=warmup,
+            end_fraction=warmup + (1 - warmup) * moving,
+            hold_fraction=hold,
         ),
     ),
     st.sampled_from(KINDS),
     st.floats(0, 60, exclude_min=True),
     st.floats(0, 0.9),
     st.floats(1e-6, 1),
+    st.one_of(st.just(0.0), st.floats(0, 0.9)),
     st.floats(-20, 20),
     st.floats(-20, 20),
 )
@@ -214,6 +219,15 @@ def test_alpha_rests_through_the_warm_up_and_after_the_end(soul, n_steps):
             assert alpha == soul.alpha_start
         elif step >= end:
             assert alpha == soul.alpha_target
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alpha_rests_in_the_middle_of_its_way_and_makes_up_for_it(kind):
+    """A fifth of 100 strides: none between the 40th and the 60th, the others as those of a schedule of 80 strides."""
+    resting = curve(101, SoulPlan(schedule=AnnealingPlan(kind=kind, hold_fraction=0.2)))
+    passing = curve(81, SoulPlan(schedule=AnnealingPlan(kind=kind)))
+    assert len({round(alpha, 12) for alpha in resting[40:61]}) == 1
+    assert resting[:41] + resting[61:] == pytest.approx(passing[:41] + passing[41:], abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)

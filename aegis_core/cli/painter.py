@@ -165,13 +165,14 @@ def _worth_saying(event: Event) -> str:
             return f"  [yellow]{escape(f'{name}: {found}. {fix}')}[/]"
         case Verdict(name=name, status=status, measured=measured, expected=expected):
             return f"  {_MARKS.get(status, status)} {escape(f'{name}: {measured} (expected {expected})')}"
-        case TrialFinished(number=number, state=state, value=value):
-            return f"  [dim]trial {number}: {state}{'' if value is None else f' {value:.4g}'}[/]"
+        case TrialFinished(number=number, state=state, value=value, reason=reason):
+            result = f" {value:.4g}" if value is not None else f", {reason}" if reason else ""
+            return f"  [dim]trial {number + 1}: {escape(state + result)}[/]"
         case PhaseChanged(step=step, phase=phase):
             return f"  [dim]step {step}: {escape(phase)}[/]"
-        case PlanChanged(new=new, source=source):
-            found = ", ".join(f"{name} = {value}" for name, value in new.items())
-            return f"  {escape(f'{source} found {found}')}"
+        case PlanChanged(old=old, new=new, source=source):
+            found = ", ".join(f"{name} {old[name]} -> {value}" for name, value in new.items() if old[name] != value)
+            return f"  {escape(f'{source} found {found}; written into the plan')}"
         case Sample(prompt=prompt, text=text):
             return f"  [dim]{escape(prompt)}[/]\n  {escape(text)}"
         case AnswerFinished(reason="error", error=error):

@@ -19,7 +19,7 @@ from ..search.space import suggest, token_budget, trial_plan
 from ..search.study import Placed, StudyPlan, TrialFailed, Tried, Voice, best_of, refuse_without_best, run_study
 
 _NOT_SHARED = ("enabled", "apply", "n_trials", "minutes", "compare", "repeats", "storage")
-FEWEST_OTHERS = 5
+FEWEST_OTHERS = 6
 _GLANCE_PERCENT = 25  # see short_run.QUARTERS
 
 
@@ -79,7 +79,8 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if plan.search.pruner == "successive_halving":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=_GLANCE_PERCENT, reduction_factor=3)
-    # The median of two or three others is no measure: a short study would cut nearly all of its trials short.
+    # The median of a few others is no measure: a short study would cut nearly all of its trials short. One of six
+    # trials cuts none, and has them all to say what matters (see importance.py).
     return optuna.pruners.MedianPruner(n_startup_trials=max(FEWEST_OTHERS, n_startup_trials(plan.search.n_trials)))
 
 

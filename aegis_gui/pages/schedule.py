@@ -71,12 +71,13 @@ class SchedulePage(StepPage):
             self.body.addWidget(section)
         self._soon = QTimer(self, singleShot=True, interval=REDRAW_MS)
         self._soon.timeout.connect(self._draw_trials)
+        self._to_show = False
         state.flow_changed.connect(self._draw_trials)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
         if isinstance(event, StepStarted):
-            self.look_at(self.trials)
+            self._to_show = True
         if isinstance(event, Metric | PlanChanged | TrialFinished) and not self._soon.isActive():
             self._soon.start()
 
@@ -136,6 +137,9 @@ class SchedulePage(StepPage):
             present=present.values[-1] if present and present.values else None,
             written=step.written,
         )
+        if self._to_show and step.trials:
+            self._to_show = False
+            QTimer.singleShot(0, self, lambda: self.look_at(self.trials))  # once there is something to look at
 
 
 def _critical(plan: Plan, trial: TrialFinished) -> float | None:

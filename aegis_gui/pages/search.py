@@ -63,12 +63,13 @@ class SearchPage(StepPage):
         self.body.addWidget(self.trials)
         self._soon = QTimer(self, singleShot=True, interval=REDRAW_MS)
         self._soon.timeout.connect(self._draw)
+        self._to_show = False
         state.flow_changed.connect(self._draw)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
         if isinstance(event, StepStarted):
-            self.look_at(self.trials)
+            self._to_show = True
         if isinstance(event, Metric | PlanChanged | TrialFinished | TrialRunning) and not self._soon.isActive():
             self._soon.start()
 
@@ -104,3 +105,6 @@ class SearchPage(StepPage):
             running=step.trial if self.state.busy else None,
             written=step.written,
         )
+        if self._to_show and (step.trial or step.trials):
+            self._to_show = False
+            QTimer.singleShot(0, self, lambda: self.look_at(self.trials))  # once there is something to look at

@@ -1,5 +1,6 @@
 """What every page of a step has in common: title, state, one sentence, progress, and what to do when it failed."""
 
+import math
 import time
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
@@ -213,7 +214,8 @@ class StepPage(QWidget):
         figure = text.size if progress.unit == "bytes" else text.number
         template = UNITS.get(progress.unit, mark("{done} of {total}"))
         parts = [_short(said(progress.phase))] if progress.phase else []
-        parts.append(filled(template, done=figure(progress.done), total=figure(progress.total)))
+        whole = math.floor(progress.done)  # of a trial half done nobody says 3.5 trials
+        parts.append(filled(template, done=figure(whole), total=figure(progress.total)))
         pace = self._per_second()
         if progress.unit == "bytes" and pace is not None:
             parts.append(filled("{size}/s", size=text.size(pace)))
