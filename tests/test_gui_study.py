@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_parts import open_window, stamped
+from gui_parts import open_window, recorded_run, stamped
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -16,6 +16,7 @@ from aegis_core import events
 from aegis_core import plan as plans
 from aegis_core.events import TrialFinished, TrialRunning
 from aegis_core.plan import Plan, demo_plan
+from aegis_gui.flow import Action, Do, Status
 from aegis_gui.run_view import RunView
 from aegis_gui.study_data import Axis, axes_of, best_of, best_so_far
 from aegis_gui.study_panel import StudyPanel
@@ -269,3 +270,14 @@ def test_the_schedule_page_draws_every_curve_and_the_best_ones_critical_point(wi
     assert page.study.curves.critical.value() == pytest.approx(20, abs=2)
     page.study.table.selectRow(1)
     assert "no result" in page.study.choice.text(), "a schedule that does not converge cannot be chosen"
+
+
+def test_a_finished_study_goes_on_where_more_trials_are_asked_for(window: Window, tmp_path: Path) -> None:
+    plan = plans.changed(demo_plan(), {"search.enabled": True})
+    window.state.open(recorded_run(tmp_path / "runs" / "done", plan, last="search").path)
+    window.show_page("search")
+    assert window.state.status("search") is Status.DONE
+    window.state.change({"search.n_trials": 20})
+    page = window.pages["search"]
+    assert page.notice.text() == "The settings ask for more: Trials. The next run adds it to what is there."
+    assert window.state.flow.primary("search") == Action(Do.RUN_AGAIN, "search")

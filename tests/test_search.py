@@ -237,9 +237,10 @@ def test_after_the_random_trials_the_draws_follow_what_was_measured(tmp_path: Pa
     assert all(one != two for one, two in zip(found[0][2:], found[1][2:], strict=True))
 
 
-def test_a_study_can_be_opened_by_optuna_itself(search_context: StepContext) -> None:
-    run_study(quadratic(), search_context)
-    place = f"sqlite:///{(search_context.folder / 'study.db').as_posix()}"
+def test_a_study_can_be_opened_by_optuna_itself(tmp_path: Path) -> None:
+    ctx = new_context(RunDirectory.create(tmp_path / "run", Plan()))
+    run_study(quadratic(), ctx)
+    place = f"sqlite:///{(ctx.folder / 'study.db').as_posix()}"
     assert optuna.study.get_all_study_names(place) == ["q"]
     study = optuna.load_study(study_name="q", storage=place)
     assert len(study.trials) == 6 and study.best_value == min(trial.value for trial in study.trials)

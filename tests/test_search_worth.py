@@ -1,5 +1,6 @@
 """What a search is worth, what it looks for, and how its trials get into the plan."""
 
+import io
 import json
 import os
 import re
@@ -11,13 +12,15 @@ from typing import Any
 
 import optuna
 import pytest
+from rich.console import Console
 from test_hyperparameter_search import heard, prepared_context, search_base, search_plan
 
 from aegis_core import cli
 from aegis_core import plan as plans
 from aegis_core.cancel import CancelToken
+from aegis_core.cli.painter import Painter
 from aegis_core.context import StepContext
-from aegis_core.events import Event, Log, Progress, TrialFinished
+from aegis_core.events import Event, Log, PlanChanged, Progress, TrialFinished
 from aegis_core.failures import UsageError, UserError
 from aegis_core.freshness import BY_ID, State, states, why_stale
 from aegis_core.pipeline import run_steps
@@ -157,6 +160,7 @@ import sys, time
 from pathlib import Path
 from test_hyperparameter_search import search_plan
 from aegis_core.cancel import CancelToken
+from aegis_core.cli.painter import Painter
 from aegis_core.context import StepContext
 from aegis_core.run_directory import RunDirectory
 from aegis_core.search.short_run import ShortRuns
@@ -389,3 +393,17 @@ def test_the_run_log_says_how_schedules_were_searched_and_what_the_best_is_worth
     row = best | {"tried": [{"number": None, "score": 1.3, "loss": 3.2}, {"number": 4, "score": 1.5, "loss": 3.1}]}
     told = str(studies({"studies": {"schedule": study | {"best": row}}, "plan": {}}, translator(language)).blocks)
     assert "3.2" in told and ("before the search" if language == "en" else "探索前") in told
+
+
+def test_the_terminal_counts_trials_as_apply_does_and_says_what_was_changed() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    painter = Painter(console)
+    for event in (
+        TrialFinished(2, "COMPLETE", 3.25, POINT),
+        TrialFinished(3, "FAIL", None, POINT, reason="The memory was not enough for this trial."),
+        PlanChanged({"train.batch_size": 2, "lora.rank": 16}, {"train.batch_size": 4, "lora.rank": 16}, "search"),
+    ):
+        painter(event)
+    said = console.file.getvalue()
+    assert "trial 3: COMPLETE 3.25" in said and "trial 4: FAIL, The memory was not enough" in said
+    assert "train.batch_size 2 -> 4; written into the plan" in said and "rank" not in said
