@@ -105,6 +105,6 @@ class SearchPage(StepPage):
             running=step.trial if self.state.busy else None,
             written=step.written,
         )
-        if self._to_show and (step.trial or step.trials):
+        if self._to_show and (step.trials or (step.trial and step.trial.curve)):
             self._to_show = False
             QTimer.singleShot(0, self, lambda: self.look_at(self.trials))  # once there is something to look at
