@@ -153,8 +153,7 @@ def test_the_real_nf4_is_the_one_a_linear_layer_of_bitsandbytes_keeps():
     """In a process of its own: imported here, it would change what later tests train."""
     script = """if True:
         import json, torch, bitsandbytes as bnb
-        from aegis_core.fusion import four_bits
-from aegis_core.fusion.four_bits import round_trip
+        from aegis_core.fusion.four_bits import round_trip
         torch.manual_seed(0)
         weight = (torch.randn(96, 256) * 0.02).bfloat16()
         layer = bnb.nn.Linear4bit(256, 96, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
