@@ -13,6 +13,7 @@ one table of peaks and times, one of the parts. Parts are read from torch's allo
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def _measure(folder: Path, case: str, options: argparse.Namespace) -> dict[str, 
     except torch.OutOfMemoryError as error:
         failure = explain(error)
         return row | {"failed": f"{failure.reason} {failure.advice}", "torch": str(error)[:300]}
-    card = gpu(frozenset([__import__("os").getpid()]))
+    card = gpu(frozenset([os.getpid()]))
     own = None if card is None else card.vram_own_bytes
     row |= {name: max(numbers) for name, numbers in walk.items()}
     allocated = max(row["forward"], row["backward"], row["kept"] + row["loss"])
@@ -227,7 +228,10 @@ def read_shape_of(rows: dict[str, dict[str, Any]]) -> Callable[[str], Forecast]:
 
 
 def _peaks(rows: dict[str, dict[str, Any]], forecast_of: Callable[[str], Forecast]) -> None:
-    print("| batch × length | forecast GB | driver's figure GB | ratio | corrected | torch peak, reserved | allocated ", end="")
+    print(
+        "| batch × length | forecast GB | driver's figure GB | ratio | corrected | torch peak, reserved | allocated ",
+        end="",
+    )
     print("| s per step | tokens/s |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for case, row in rows.items():
         if "reserved" not in row:
@@ -244,8 +248,8 @@ def _peaks(rows: dict[str, dict[str, Any]], forecast_of: Callable[[str], Forecas
 
 def _parts(rows: dict[str, dict[str, Any]]) -> None:
     """Forecast → measured, in MB."""
-    print("| batch × length | weights | adapters | optimiser, gradients | activations | logits | allocator | beside torch | ", end="")
-    print("peak while loading | left after it |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    names = ("weights", "adapters", "optimiser, gradients", "activations", "logits", "allocator", "beside torch")
+    print(f"| batch × length | {' | '.join(names)} | peak while loading | left after it |\n|---|{'---:|' * 9}")
     for case, row in rows.items():
         if "reserved" not in row:
             continue
