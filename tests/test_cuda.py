@@ -54,10 +54,16 @@ def test_adapters_have_moments_in_8_bits_and_the_rotation_in_32(tmp_path: Path) 
     assert newest is not None
     saved = torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu")
     names = [name for group in _groups(gated) for name in group]
-    kinds = {name: saved["state"][n]["state1"].dtype for n, name in enumerate(names)}
+    kinds = {name: _moment(saved["state"][n]).dtype for n, name in enumerate(names)}
     assert kinds.pop("gate.rotation.generator") is torch.float32
     large = {kind for name, kind in kinds.items() if gated.get_parameter(name).numel() >= 4096}
     assert large == {torch.uint8}, kinds
+
+
+def _moment(state: dict[str, Any]) -> torch.Tensor:
+    """The first one, wherever this version of bitsandbytes keeps it."""
+    inner = [value for value in state.values() if isinstance(value, dict)]
+    return next(found["state1"] for found in [state, *inner] if "state1" in found)
 
 
 def _groups(gated: GatedModel) -> list[list[str]]:
@@ -74,7 +80,7 @@ def test_the_base_made_wide_again_is_the_one_that_training_kept_in_four_bits(tmp
     trained = load_model(folder, torch.bfloat16, quantise=True)
     wide = load_model(folder, getattr(torch, stored))
     kept = {name: m for name, m in trained.named_modules() if isinstance(m, bitsandbytes.nn.Linear4bit)}
-    through_four_bits(wide, frozenset(f"{name}.weight" for name in kept), getattr(torch, stored))
+    through_four_bits(wide, frozenset(f"{name}.weight" for name in kept), getattr(torch, stored), torch.bfloat16)
     for name, module in kept.items():
         seen = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
         assert torch.equal(wide.get_parameter(f"{name}.weight").to(seen.dtype), seen), name
@@ -114,7 +120,7 @@ def test_a_training_that_continues_makes_the_steps_of_one_that_was_never_cut_off
     rows = [timeless(each.path / "train" / "metrics.jsonl") for each in (whole, halved)]
     assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]]
     for one, other in zip(*rows, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=2e-3), one["step"]
+        assert one == other, one["step"]
 
 
 def test_too_little_memory_is_one_sentence(run: RunDirectory) -> None:

@@ -114,6 +114,14 @@ def test_fake_nvml_the_card_torch_would_use_is_asked(monkeypatch: pytest.MonkeyP
     assert nvml.asked == [2]
 
 
+@pytest.mark.parametrize("hidden", ["", "-1", " -1,0"])
+def test_fake_nvml_a_card_hidden_from_torch_is_none(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    use(monkeypatch, FakeNvml())
+    assert hardware.gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert hardware.gpu() is None
+
+
 def test_torch_is_told_to_number_the_cards_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert engine_environment()["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST", "the user's own wish"
