@@ -63,6 +63,7 @@ def fresh_caches() -> Iterator[None]:
 
 def use(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml) -> None:
     monkeypatch.setattr(hardware, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # the suite hides a real card
 
 
 def test_fake_nvml_everything_it_tells_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
