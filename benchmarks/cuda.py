@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def main() -> None:
         _head(folder, options)
         rows = {case: _in_a_process(folder, case, options) for case in options.cases}
         del held
-    _peaks(rows, read_shape_of(rows))
+    _peaks(rows)
     _parts(rows)
 
 
@@ -217,27 +216,20 @@ def _measure(folder: Path, case: str, options: argparse.Namespace) -> dict[str, 
     }  # fmt: skip
 
 
-def read_shape_of(rows: dict[str, dict[str, Any]]) -> Callable[[str], Forecast]:
-    """The forecast of a case, as its own process made it."""
-
-    def of(case: str) -> Forecast:
-        batch, _, length = case.rstrip("k").partition("x")
-        return Forecast(device="cuda", batch_size=int(batch), sequence_length=int(length), **rows[case]["forecast"])
-
-    return of
+def _forecast(case: str, row: dict[str, Any]) -> Forecast:
+    """As the case's own process made it."""
+    batch, _, length = case.rstrip("k").partition("x")
+    return Forecast(device="cuda", batch_size=int(batch), sequence_length=int(length), **row["forecast"])
 
 
-def _peaks(rows: dict[str, dict[str, Any]], forecast_of: Callable[[str], Forecast]) -> None:
-    print(
-        "| batch × length | forecast GB | driver's figure GB | ratio | corrected | torch peak, reserved | allocated ",
-        end="",
-    )
-    print("| s per step | tokens/s |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+def _peaks(rows: dict[str, dict[str, Any]]) -> None:
+    names = ("forecast GB", "driver GB", "ratio", "corrected GB", "torch reserved GB", "allocated GB")
+    print(f"| batch × length | {' | '.join(names)} | s per step | tokens/s |\n|---|{'---:|' * 8}")
     for case, row in rows.items():
         if "reserved" not in row:
             print(f"| {case} | {row.get('failed', 'failed')} |")
             continue
-        expected = forecast_of(case)
+        expected = _forecast(case, row)
         own = row["own"] or row["reserved"] + expected.context
         corrected = expected.corrected(row["second"]).own_bytes
         numbers = [expected.own_bytes, own, None, corrected, row["reserved"], row["allocated"]]
