@@ -39,10 +39,11 @@ class Gpu:
 
 def gpu(own_pids: frozenset[int] = frozenset()) -> Gpu | None:
     """The GPU that torch would use first, or None where there is none; memory of `own_pids` counts as own."""
-    if not _driver():
+    first = _first_visible()
+    if first is None or not _driver():
         return None
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(_first_visible())
+        handle = pynvml.nvmlDeviceGetHandleByIndex(first)
         name = pynvml.nvmlDeviceGetName(handle)
     except pynvml.NVMLError:
         return None
@@ -123,9 +124,13 @@ def _driver() -> bool:
     return True
 
 
-def _first_visible() -> int:
-    """torch's device 0 where CUDA_VISIBLE_DEVICES picks by number; torch follows NVML's numbers by CARD_ORDER."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+def _first_visible() -> int | None:
+    """torch's device 0 where CUDA_VISIBLE_DEVICES picks by number, None where it hides all ("" or "-1"); torch follows
+    NVML's numbers by CARD_ORDER."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = "0" if chosen is None else chosen.split(",")[0].strip()
+    if first in ("", "-1"):
+        return None
     return int(first) if first.isdigit() else 0
 
 

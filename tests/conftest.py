@@ -14,6 +14,15 @@ from aegis_core import plan as plans
 from aegis_core.run_directory import RunDirectory
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The suite asks what AEGIS does on a processor, on every machine alike; `-m cuda` asks what only a GPU can tell.
+
+    Before torch looks for one, and heard by every child process.
+    """
+    if "cuda" not in config.getoption("markexpr").replace("not cuda", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a two-layer Llama (H = 64, random weights, untied head) and a byte-level BPE tokenizer."""

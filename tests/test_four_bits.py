@@ -33,9 +33,13 @@ from aegis_core.steps import fuse
 DEQUANTISED = "dequantised_4bit"
 
 
+TRAINED_IN = torch.bfloat16
+
+
 def coarse(weight: torch.Tensor, blocksize: int, compress_statistics: bool, quant_type: str):
     """Stands in for bitsandbytes' NF4: seven steps to either side of zero, a scale for every 64 numbers."""
     assert (blocksize, compress_statistics, quant_type) == (64, True, "nf4")
+    assert weight.dtype == TRAINED_IN, "training had cast it to what it computed in"
     rows = weight.float().reshape(-1, blocksize)
     scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 7
     return (rows / scale).round(), (scale, weight.shape, weight.dtype)
@@ -53,7 +57,7 @@ def fake_bitsandbytes(monkeypatch):
 def trained_in_four_bits(run: RunDirectory) -> RunDirectory:
     """What the training step leaves where it kept the base in 4 bits."""
     path = run.step_folder("train") / "measured" / "gated_nf4.safetensors"
-    save_measurement(path, Measurement(torch.ones(4)), {"tokens": "x"})
+    save_measurement(path, Measurement(torch.ones(4)), {"tokens": "x", "trained_in": "bfloat16"})
     return run
 
 
@@ -82,7 +86,7 @@ def test_with_a_fake_bitsandbytes_the_merge_is_pefts_into_the_dequantised_weight
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name in kept_in_four_bits(stored_tensors(ingredients.base.path)):
-                weight.copy_(round_trip(weight))
+                weight.copy_(round_trip(weight, TRAINED_IN))
     expected = PeftModel.from_pretrained(model, ingredients.adapter).merge_and_unload().state_dict()
     found = load_file(tmp_path / "out" / "model.safetensors")
     for name in found.keys() - {"lm_head.weight", "model.norm.weight"}:
@@ -153,8 +157,7 @@ def test_the_real_nf4_is_the_one_a_linear_layer_of_bitsandbytes_keeps():
     """In a process of its own: imported here, it would change what later tests train."""
     script = """if True:
         import json, torch, bitsandbytes as bnb
-        from aegis_core.fusion import four_bits
-from aegis_core.fusion.four_bits import round_trip
+        from aegis_core.fusion.four_bits import round_trip
         torch.manual_seed(0)
         weight = (torch.randn(96, 256) * 0.02).bfloat16()
         layer = bnb.nn.Linear4bit(256, 96, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
@@ -163,7 +166,9 @@ from aegis_core.fusion.four_bits import round_trip
         )
         layer = layer.to("cuda" if torch.cuda.is_available() else "cpu")
         kept = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).cpu()
-        found = round_trip(weight)
+        found = round_trip(weight, torch.bfloat16)
+        wide = round_trip(weight.float(), torch.bfloat16)  # a checkpoint in float32, trained in bfloat16
+        assert torch.equal(wide, found.float()) and wide.dtype == torch.float32
         error = ((found - weight).float().norm() / weight.float().norm()).item()
         print(json.dumps([bool(torch.equal(found, kept)), str(found.dtype), error]))
     """

@@ -63,6 +63,7 @@ def fresh_caches() -> Iterator[None]:
 
 def use(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml) -> None:
     monkeypatch.setattr(hardware, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # the suite hides a real card
 
 
 def test_fake_nvml_everything_it_tells_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +113,14 @@ def test_fake_nvml_the_card_torch_would_use_is_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     hardware.gpu()
     assert nvml.asked == [2]
+
+
+@pytest.mark.parametrize("hidden", ["", "-1", " -1,0"])
+def test_fake_nvml_a_card_hidden_from_torch_is_none(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    use(monkeypatch, FakeNvml())
+    assert hardware.gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert hardware.gpu() is None
 
 
 def test_torch_is_told_to_number_the_cards_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:

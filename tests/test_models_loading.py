@@ -168,6 +168,7 @@ def fake_bitsandbytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise SystemExit('bitsandbytes was imported')", encoding="utf-8")
     monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)  # peft imports a real one wherever it is installed
 
 
 @pytest.mark.parametrize("quantisation", ["auto", "none"])

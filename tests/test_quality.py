@@ -19,7 +19,7 @@ from aegis_core.evaluation import precision, reference
 from aegis_core.evaluation.chain import Chain, adapted_model
 from aegis_core.evaluation.measurement import Measurement, load_measurement, mean_and_error, paired, save_measurement
 from aegis_core.evaluation.quality import measure, quality_of, read_quality, token_losses
-from aegis_core.evaluation.reading import CHUNK_TOKENS, Plain, plain
+from aegis_core.evaluation.reading import CHUNK_TOKENS, Plain, hidden_states, plain
 from aegis_core.evaluation.reference import chosen_places
 from aegis_core.events import Event, Log, Progress
 from aegis_core.failures import UserError
@@ -302,6 +302,22 @@ def test_fake_gpu_takes_only_what_finds_room_beside_a_batch(
 ) -> None:
     a_gpu_with(free, monkeypatch)
     assert device_for(7_800_000_000).type == expected
+
+
+def test_a_fake_card_with_room_for_one_sequence_is_read_one_by_one(quality_base: BaseModel) -> None:
+    model = load_model(Path(quality_base.path), torch.float32)
+
+    class Crowded(Plain):
+        def hidden(self, input_ids: torch.Tensor) -> torch.Tensor:
+            if len(input_ids) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().hidden(input_ids)
+
+    ids, room = torch.arange(40).view(4, 10), 1
+    assert torch.allclose(hidden_states(Crowded(model), ids), Plain(model).hidden(ids), atol=1e-5)
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        hidden_states(Crowded(model), ids)
 
 
 def test_fake_gpu_without_room_leaves_measuring_to_the_cpu_and_says_so_once(

@@ -1,6 +1,7 @@
 """What the hardware decides about a training; CUDA and bitsandbytes are fakes at the library's edge here."""
 
 import importlib.util
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,25 @@ def test_no_tensor_of_all_logits_is_ever_made(monkeypatch: pytest.MonkeyPatch) -
     with Sizes():
         next_token_loss(hidden, head, labels).backward()
     assert largest == CHUNK_TOKENS * vocabulary
+
+
+def test_the_logits_of_a_chunk_are_gone_before_the_next_are_made() -> None:
+    n_tokens, vocabulary, width = 3 * CHUNK_TOKENS + 1, 5000, 8
+    made_so_far: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    class Living(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+            nonlocal most
+            made = function(*arguments, **(named or {}))
+            if isinstance(made, torch.Tensor) and made.numel() == CHUNK_TOKENS * vocabulary:
+                made_so_far.append(weakref.ref(made))
+                alive = [tensor for tensor in (known() for known in made_so_far) if tensor is not None]
+                most = max(most, len({tensor.data_ptr() for tensor in alive}))
+            return made
+
+    hidden = torch.randn(1, n_tokens, width, requires_grad=True)
+    head, labels = torch.randn(vocabulary, width), torch.randint(0, vocabulary, (1, n_tokens))
+    with Living():
+        next_token_loss(hidden, head, labels).backward()
+    assert most == 1

@@ -103,7 +103,7 @@ class Chain:
 
         KL only if the base's predictions are still there: no second model is loaded beside it.
         """
-        of = self.made_of(_hashes(adapter, soul), "as trained")
+        of = self.made_of(_hashes(adapter, soul), "as trained") | {"trained_in": _name(gated.causal.dtype)}
         if measured := self.kept(stage, of):
             return quality_of(measured)
         return self.keep(stage, self.measure(stage, gated, self._stored()), of)

@@ -89,8 +89,22 @@ def _in_parts(model: Decoder, held_out: Packed) -> Iterator[tuple[int, Chunks]]:
     for ids, labels in pairs:
         targets = labels[:, 1:].to(device)
         counted = targets != IGNORED
-        hidden = model.hidden(ids.to(device))[:, :-1][counted]
+        hidden = hidden_states(model, ids.to(device))[:, :-1][counted]
         yield len(ids), _chunks(hidden, targets[counted], model.head)
+
+
+def hidden_states(model: Decoder, input_ids: Tensor) -> Tensor:
+    """(B, T) -> (B, T, H); one sequence after the other where the card has no room for all of them at once.
+
+    A training may take nearly all of it, and adapters that compute in float32 outside of it take more than they did.
+    """
+    try:
+        return model.hidden(input_ids)
+    except torch.OutOfMemoryError:
+        if len(input_ids) == 1:
+            raise
+    torch.cuda.empty_cache()
+    return torch.cat([model.hidden(one) for one in input_ids.split(1)])
 
 
 def _whole(logits_of: LogitsOf, held_out: Packed) -> Iterator[tuple[int, Chunks]]:

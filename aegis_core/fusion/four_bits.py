@@ -26,25 +26,27 @@ def kept_in_four_bits(tensors: Iterable[StoredTensor]) -> frozenset[str]:
     return frozenset(tensor.name for tensor in tensors if len(tensor.shape) == 2 and _IN_A_BLOCK.match(tensor.name))
 
 
-def round_trip(weight: Tensor) -> Tensor:
+def round_trip(weight: Tensor, trained_in: torch.dtype) -> Tensor:
     """A matrix through NF4 with double quantisation and back, in its own dtype and place.
 
+    Training cast it to `trained_in`, the dtype it computed in, before it went into 4 bits, and got it back in that.
     Computed by bitsandbytes, on the GPU where there is one, as training does. UserError if bitsandbytes is missing.
     """
     functional = _library()
-    packed, state = functional.quantize_4bit(
-        weight.detach().to(device()).contiguous(), blocksize=BLOCK_VALUES, compress_statistics=True, quant_type="nf4"
-    )
+    cast = weight.detach().to(device(), trained_in).contiguous()
+    packed, state = functional.quantize_4bit(cast, blocksize=BLOCK_VALUES, compress_statistics=True, quant_type="nf4")
     wide: Tensor = functional.dequantize_4bit(packed, state)
     return wide.to(weight.device, weight.dtype)
 
 
 @torch.no_grad()
-def through_four_bits(model: PreTrainedModel, names: frozenset[str], stored: torch.dtype) -> None:
+def through_four_bits(
+    model: PreTrainedModel, names: frozenset[str], stored: torch.dtype, trained_in: torch.dtype
+) -> None:
     """Give those weights of a loaded model the values they have after the round trip in their `stored` dtype."""
     for name, weight in model.named_parameters():
         if name in names:
-            weight.copy_(round_trip(weight.to(stored)))
+            weight.copy_(round_trip(weight.to(stored), trained_in))
 
 
 def _library() -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..evaluation.reference import made_of
 from ..failures import UserError
 from ..models.identity import BaseModel, read_base
 from ..plan import Plan
@@ -19,7 +20,8 @@ DEQUANTISED = "dequantised_4bit"
 class Ingredients:
     """The base model, the adapter's folder and the trained gate, the hashes of the latter two, and whose they are.
 
-    `dequantised` fuses into the base's weights after their way through 4 bits, instead of the original ones.
+    Where `four_bits_in` names the dtype that a training in 4 bits computed in, they are fused into the base's weights
+    after their way through 4 bits, instead of the original ones.
     """
 
     base: BaseModel
@@ -28,7 +30,11 @@ class Ingredients:
     adapter_sha256: str
     soul_sha256: str
     run: str
-    dequantised: bool = False
+    four_bits_in: str | None = None
+
+    @property
+    def dequantised(self) -> bool:
+        return self.four_bits_in is not None
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -45,7 +51,7 @@ class Ingredients:
             "gate": self.soul.openness,
             "calibrate": self.soul.calibrate,
             "norm_factor": self.soul.norm_factor(),
-        } | ({"merge_base": DEQUANTISED} if self.dequantised else {})
+        } | ({"merge_base": f"{DEQUANTISED}, {self.four_bits_in}"} if self.dequantised else {})
 
 
 def gather(run: RunDirectory, merge_base: str | None = None) -> Ingredients:
@@ -69,7 +75,8 @@ def gather(run: RunDirectory, merge_base: str | None = None) -> Ingredients:
     for file in files:
         if not file.is_file():
             raise UserError("The adapter is missing: {path}.", "Run the training step again.", path=file)
-    if dequantised and not (trained / "measured" / "gated_nf4.safetensors").is_file():
+    in_four_bits = trained / "measured" / "gated_nf4.safetensors"
+    if dequantised and not in_four_bits.is_file():
         raise UserError(
             "fuse.base is dequantised_4bit, but this training did not keep the base model in 4 bits.",
             "Set fuse.base to original.",
@@ -81,8 +88,14 @@ def gather(run: RunDirectory, merge_base: str | None = None) -> Ingredients:
         sha256_of_json([sha256_of_file(file) for file in files]),
         sha256_of_file(trained / "soul.safetensors"),
         run.identity(),
-        dequantised,
+        trained_in(in_four_bits) if dequantised else None,
     )
+
+
+def trained_in(measured: Path) -> str:
+    """The dtype that the training in 4 bits measured here computed in; what it is on most GPUs where it was not yet
+    written down."""
+    return made_of(measured).get("trained_in", "bfloat16")
 
 
 def fused_folder(plan: Plan, run: RunDirectory) -> Path:

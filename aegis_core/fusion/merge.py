@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..cancel import CancelToken
 from ..failures import UserError
+from ..models.loading import DTYPES
 from ..models.weights import INDEX, SINGLE, StoredTensor, damaged, stored_tensors
 from ..run_directory import atomic_folder, sha256_of_file, write_json
 from ..soul.gate import Soul
@@ -78,7 +79,7 @@ def merge(
     base = ingredients.base.path
     anatomy = read_anatomy(base)
     with open_adapter(ingredients.adapter) as adapter, BaseHash(ingredients.base) as base_hash, _one_thread():
-        pieces = _pieces(base, anatomy, adapter, ingredients.soul, ingredients.dequantised)
+        pieces = _pieces(base, anatomy, adapter, ingredients.soul, ingredients.four_bits_in)
         shards = _shards(pieces)
         total = sum(piece.spec.n_bytes for piece in pieces)
         with atomic_folder(target) as draft:
@@ -115,7 +116,7 @@ def folded_norm(weight: Tensor, soul: Soul, norm_adds_one: bool) -> Tensor:
     return (soul.fused_norm(1 + wide) - 1 if norm_adds_one else soul.fused_norm(wide)).float()
 
 
-def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul, dequantised: bool) -> list[Piece]:
+def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul, four_bits_in: str | None) -> list[Piece]:
     stored = {tensor.name: tensor for tensor in stored_tensors(base)}
     for tensor in stored.values():
         if tensor.dtype not in ITEM_BYTES:
@@ -148,9 +149,9 @@ def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul, dequanti
             "Train again without soul.inner_layers.",
             name=biased[0],
         )
-    four_bits = kept_in_four_bits(stored.values()) if dequantised else frozenset()
+    four_bits = dict.fromkeys(kept_in_four_bits(stored.values()), DTYPES[four_bits_in]) if four_bits_in else {}
     pieces = [
-        _piece(tensor, anatomy, adapter, soul, turned.get(name), name in four_bits)
+        _piece(tensor, anatomy, adapter, soul, turned.get(name), four_bits.get(name))
         for name, tensor in stored.items()
         if name != HEAD
     ]
@@ -158,20 +159,26 @@ def _pieces(base: Path, anatomy: Anatomy, adapter: Adapter, soul: Soul, dequanti
 
 
 def _piece(
-    tensor: StoredTensor, anatomy: Anatomy, adapter: Adapter, soul: Soul, inner_layer: int | None, four_bits: bool
+    tensor: StoredTensor,
+    anatomy: Anatomy,
+    adapter: Adapter,
+    soul: Soul,
+    inner_layer: int | None,
+    four_bits_in: torch.dtype | None,
 ) -> Piece:
     spec = TensorSpec(tensor.name, tensor.dtype, tensor.shape)
     if tensor.name == NORM:
         as_float32 = TensorSpec(NORM, "F32", tensor.shape)
         return Piece(as_float32, tensor, lambda r: iter([folded_norm(r.get_tensor(NORM), soul, anatomy.norm_adds_one)]))
-    if inner_layer is None and tensor.name not in adapter.names and not four_bits:
+    if inner_layer is None and tensor.name not in adapter.names and not four_bits_in:
         return Piece(spec, tensor, lambda reader: row_blocks(reader, tensor))
 
     def changed(reader: Any) -> Iterator[Tensor]:
         update = adapter.update(tensor.name, tensor.shape) if tensor.name in adapter.names else None
-        if inner_layer is not None or four_bits:
+        if inner_layer is not None or four_bits_in:
             # As a whole: turned, every row becomes a mixture of eight; and 4 bits share the scale of their scales.
-            weight = round_trip(reader.get_tensor(tensor.name)) if four_bits else reader.get_tensor(tensor.name)
+            weight = reader.get_tensor(tensor.name)
+            weight = round_trip(weight, four_bits_in) if four_bits_in else weight
             merged = update.of(weight) if update else weight
             turned = merged if inner_layer is None else soul.fused_output(inner_layer, merged)
             yield turned.to(weight.dtype, copy=True)

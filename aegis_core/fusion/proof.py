@@ -21,7 +21,7 @@ from ..evaluation.quality import Quality, quality_of, token_losses
 from ..evaluation.reference import Distance
 from ..events import Verdict
 from ..failures import UserError
-from ..models.loading import load_model
+from ..models.loading import DTYPES, load_model
 from ..models.weights import stored_tensors
 from ..run_directory import RunDirectory, atomic_folder, settle, sha256_of_json
 from ..training.gated_model import GatedModel
@@ -249,9 +249,9 @@ def _dictate(
     """Write down in the folder `draft` what the gated model says; the model is gone on return."""
     place, own_code = place_of(ingredients.base, dtype), "model" in ingredients.base.own_code
     base = load_model(ingredients.base.path, dtype, own_code=own_code, place=place)
-    if ingredients.dequantised:
+    if ingredients.four_bits_in:
         weights = kept_in_four_bits(stored_tensors(ingredients.base.path))
-        through_four_bits(base, weights, checkpoint_dtype(ingredients.base.path))
+        through_four_bits(base, weights, checkpoint_dtype(ingredients.base.path), DTYPES[ingredients.four_bits_in])
     adapted = PeftModel.from_pretrained(base, ingredients.adapter, torch_device=str(base.device))
     model = GatedModel(adapted, ingredients.soul.gate()).eval()
     with dictation_file(draft).open("wb") as file, HeadProbe(model.causal.get_decoder().norm) as probe:

@@ -1,7 +1,7 @@
 """How much memory training will take at its peak, told before it starts. Free of torch: the window imports it.
 
-The parts and their formulas are in memory_parts.py. Figures for CUDA are computed, not calibrated; one measured step
-corrects the parts that grow with the batch (`Forecast.corrected`).
+The parts and their formulas, and on what they were fitted, are in memory_parts.py; one measured step corrects the parts
+that grow with the batch (`Forecast.corrected`).
 """
 
 from collections.abc import Iterable

@@ -8,12 +8,16 @@
 - activations: what autograd keeps, counted from transformers' and peft's own layers; with gradient checkpointing the
   input of every block and what one block keeps.
 - logits: the chunk of our cross-entropy (training/loss.py), 256 tokens × V: in float32 the logits and the copy that
-  logsumexp makes, and the 16-bit original where the model computes in 16 bits.
+  logsumexp makes.
 - allocator: what is held beyond that. On a CPU glibc was measured to keep about as much again as the activations take
-  and with checkpointing much of what would have been kept without; CUDA's allocator is assumed to add a tenth.
-- context: CUDA's context and libraries, for which 0.6 to 1.4 GB are reported; on a CPU Python and its libraries, as
-  measured on Linux.
+  and with checkpointing much of what would have been kept without; CUDA's allocator was measured to keep cuBLAS's
+  workspaces and about an eighth.
+- context: CUDA's context and libraries; on a CPU Python and its libraries, as measured on Linux.
 - others: what other programs hold on this card, or in this machine's RAM, right now.
+
+What is said of CUDA was fitted on one H200 (torch 2.11, CUDA 13.0, bitsandbytes 0.50), Phi-3.5-mini's shape in NF4 at
+1 × 512, 2 × 1024 and 2 × 2048 tokens and, with activations kept, 2 × 1024 (benchmarks/cuda.py). Smaller cards have
+smaller workspaces; reports of their context range from 0.6 to 1.4 GB.
 """
 
 import importlib.util
@@ -28,6 +32,7 @@ NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 CHUNK_TOKENS = 256  # as in training/loss.py, which the window may not import; a test compares them
 CONTEXT_BYTES = {"cuda": 800_000_000, "cpu": 480_000_000}
 KEPT_BESIDES, KEPT_OF_FREED = 0.8, 0.65  # glibc 2.36, SmolLM2-135M and small Llamas
+CUDA_KEPT_BESIDES, WORKSPACES_BYTES = 1 / 8, 64_000_000
 _FP32, _BLOCK, _FREE_PER_BLOCK = 4, 8, 28
 
 
@@ -59,16 +64,13 @@ def scaling_parts(shape: ModelShape, plan: Plan, device: Device, n_tokens: int) 
     """What grows with the tokens of one forward pass."""
     compute = _compute_bytes(plan, device)
     block = _saved_bytes(shape, compute) + _adapted_bytes(shape, plan, device, compute)
-    kept = shape.n_layers * block
-    if checkpoints(plan, device):
-        kept = shape.n_layers * shape.hidden_size * compute + block
     passing = 3 * shape.intermediate_size * compute  # gradients on their way back through one MLP
-    activations = n_tokens * (kept + passing + _top_bytes(shape))
+    activations = n_tokens * _kept_bytes(shape, plan, device, block, passing, shape.hidden_size * compute)
     if is_quantised(plan, device):
         activations += max(linear.n_weights for linear in shape.linears) * compute  # one weight at a time in 16 bits
     return {
         "activations": activations,
-        "logits": min(CHUNK_TOKENS, n_tokens) * shape.vocabulary_size * (8 if compute == _FP32 else 10),
+        "logits": min(CHUNK_TOKENS, n_tokens) * shape.vocabulary_size * 2 * _FP32,
         "allocator": _allocator_bytes(plan, device, activations, n_tokens * shape.n_layers * block),
     }
 
@@ -147,6 +149,18 @@ def _adapted_bytes(shape: ModelShape, plan: Plan, device: Device, compute: int) 
     return inputs * compute + masks + (plan.lora.rank * len(adapted) + lengths + inner) * _FP32
 
 
+def _kept_bytes(shape: ModelShape, plan: Plan, device: Device, block: int, passing: int, entry: int) -> int:
+    """What is there at once for one token, from what a block keeps, what passes through it and what enters it.
+
+    With checkpointing a block is computed again when the top is done with; a CPU's C library has not taken that back.
+    """
+    top = _top_bytes(shape)
+    if not checkpoints(plan, device):
+        return shape.n_layers * block + passing + top
+    now = max(block + passing, top) if device == "cuda" else block + passing + top
+    return shape.n_layers * entry + now
+
+
 def _top_bytes(shape: ModelShape) -> int:
     """Final norm, gate and the hidden states with their gradient, for one token, in float32."""
     return 8 * shape.hidden_size * _FP32
@@ -155,5 +169,5 @@ def _top_bytes(shape: ModelShape) -> int:
 def _allocator_bytes(plan: Plan, device: Device, activations: int, unsaved: int) -> int:
     """What the allocator holds beyond what is in use; `unsaved` are the blocks' activations without checkpointing."""
     if device == "cuda":
-        return activations // 10
+        return WORKSPACES_BYTES + round(CUDA_KEPT_BESIDES * activations)
     return round(KEPT_OF_FREED * unsaved) if checkpoints(plan, device) else round(KEPT_BESIDES * activations)

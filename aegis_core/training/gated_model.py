@@ -58,7 +58,8 @@ class GatedModel(nn.Module):
 
     def hidden(self, input_ids: Tensor) -> Tensor:
         """Gated hidden states: input_ids (B, T) -> (B, T, H), to be multiplied with the head."""
-        states: Tensor = self.causal.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+        ids = input_ids.to(self.device)
+        states: Tensor = self.causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         return self.gated(states)
 
     def gated(self, states: Tensor) -> Tensor:
@@ -70,11 +71,12 @@ class GatedModel(nn.Module):
 
     def logits(self, input_ids: Tensor) -> Tensor:
         """input_ids (B, T) -> (B, T, V)."""
-        logits: Tensor = self.head(self.hidden(input_ids.to(self.model.device)))
+        logits: Tensor = self.head(self.hidden(input_ids))
         return logits
 
     def forward(self, input_ids: Tensor, labels: Tensor, num_items_in_batch: Tensor | None = None) -> dict[str, Tensor]:
         """Mean loss in nats over `num_items_in_batch` counted tokens (default: those of this batch)."""
+        labels = labels.to(self.device)
         summed = next_token_loss(self.hidden(input_ids), self.head.weight, labels)
         n_counted = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return {"loss": summed / n_counted}

@@ -32,13 +32,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if hidden.requires_grad else None
         for start in range(0, len(hidden), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
-            logits = (hidden[part] @ head.T).float()
-            log_sum = logits.logsumexp(-1, keepdim=True)
-            total += (log_sum - logits.gather(1, targets[part, None])).sum()
-            if gradient is not None:
-                probabilities = logits.sub_(log_sum).exp_()
-                probabilities.scatter_add_(1, targets[part, None], -torch.ones_like(log_sum))
-                gradient[part] = probabilities.to(head.dtype) @ head
+            total += _chunk(hidden[part], head, targets[part, None], None if gradient is None else gradient[part])
         ctx.save_for_backward(gradient)
         return total
 
@@ -46,3 +40,16 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * outer[0], None, None
+
+
+def _chunk(hidden: Tensor, head: Tensor, targets: Tensor, gradient: Tensor | None) -> Tensor:
+    """The summed loss of a few positions, their gradient written where it is wanted; their logits are gone on return,
+    before those of the next positions are made."""
+    logits = (hidden @ head.T).float()
+    log_sum = logits.logsumexp(-1, keepdim=True)
+    summed = (log_sum - logits.gather(1, targets)).sum()
+    if gradient is not None:
+        probabilities = logits.sub_(log_sum).exp_()
+        probabilities.scatter_add_(1, targets, -torch.ones_like(log_sum))
+        gradient.copy_(probabilities.to(head.dtype) @ head)
+    return summed
