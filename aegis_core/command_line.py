@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from . import plan as plans
 from .failures import UserError
+from .names import free_name
 from .plan import DEMO, Frozen, Plan, demo_plan
+from .run_directory import RunDirectory
 
 Shell = Literal["sh", "powershell", "cmd"]
 SHELLS: tuple[Shell, ...] = ("powershell", "cmd") if sys.platform == "win32" else ("sh",)
@@ -40,6 +42,12 @@ def new_command(folder: Path, plan: Plan, shell: Shell = SHELLS[0]) -> str:
             )
         words += ["--set", written]
     return quoted(words, shell)
+
+
+def repeat_command(run: RunDirectory, shell: Shell = SHELLS[0]) -> str:
+    """The line that begins a run with the plan of this one, beside it; UserError as for `new_command`."""
+    name = free_name(run.path.parent, run.path.name)
+    return new_command(run.path.with_name(name), run.plan(), shell)
 
 
 def differences(start: Plan, plan: Plan) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..command_line import SHELLS, new_command
+from ..command_line import SHELLS, repeat_command
 from ..duplicate import duplicate as duplicate_run
 from ..failures import UsageError
 from ..plan import changed, parsed
@@ -77,8 +77,7 @@ def command(
     """Print the command line that begins a run with exactly this plan."""
     if shell not in ("sh", "powershell", "cmd"):
         raise UsageError("There is no shell {shell}.", "It is sh, powershell or cmd.", shell=shell)
-    run = RunDirectory.open(run_dir)
-    print(new_command(run.path, run.plan(), shell))
+    print(repeat_command(RunDirectory.open(run_dir), shell))
 
 
 def _row(card: RunCard) -> dict[str, Any]:

@@ -54,7 +54,7 @@ KEYS = {
     Qt.Key.Key_Delete: Act.DELETE,
     Qt.Key.Key_D: Act.DUPLICATE,
 }
-INDENT = 32  # px: what stands below the name stands under it
+INDENT = 44  # px: what stands below the name stands under it
 RESUMABLE = (Standing.CUT_OFF, Standing.FAILED)
 
 

@@ -24,7 +24,7 @@ from ..panels import label
 from .words import sentence, unwritable
 
 SHELL_NAMES: dict[Shell, str] = {"powershell": "PowerShell", "cmd": "cmd", "sh": "sh"}
-COMMAND_LINES = 4  # of text that are seen at once
+COMMAND_LINES = 3  # of text that are seen at once
 
 
 class Drawer(QWidget):

@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
-from aegis_core.command_line import new_command
+from aegis_core.command_line import repeat_command
 from aegis_core.duplicate import duplicate
 from aegis_core.failures import UserError
 from aegis_core.names import free_name, usable_name
@@ -75,8 +75,7 @@ class Shelf(QWidget):
             case Act.SAVE_PRESET:
                 self._ask_preset(row)
             case Act.SHOW_COMMAND:
-                run = RunDirectory(path)
-                self._unfold(row, CommandDrawer(lambda shell: new_command(path, run.plan(), shell)))
+                self._unfold(row, CommandDrawer(lambda shell: repeat_command(RunDirectory(path), shell)))
             case Act.OPEN_FOLDER:
                 QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
             case Act.DELETE:

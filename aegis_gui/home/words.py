@@ -42,6 +42,8 @@ def standing_words(run: RunCard) -> str:
     if run.n_of_step and run.n_of_step[2] == "steps":
         done, total = (text.number(int(count)) for count in run.n_of_step[:2])
         return f"{said} · {filled('{done} of {total} steps', done=done, total=total)}"
+    if run.standing is Standing.UNDER_WAY:
+        return f"{said} · {filled('{done} of {total} steps done', done=run.n_done, total=run.n_steps)}"
     return said
 
 

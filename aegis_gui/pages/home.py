@@ -53,6 +53,11 @@ class HomePage(QWidget):
         if not preferences.welcomed:
             self.show_welcome()
 
+    @property
+    def welcoming(self) -> bool:
+        """Whether the pictures of the first start are what is seen."""
+        return self.welcome is not None and self.faces.currentWidget() is self.welcome
+
     def refresh(self) -> None:
         """Read the runs from the disk again."""
         recent = [path for path in self.preferences.recent if RunDirectory(path).plan_path.is_file()]
@@ -78,7 +83,7 @@ class HomePage(QWidget):
         self.faces.setCurrentWidget(self.runs_face)
 
     def show_welcome(self) -> None:
-        """The ritual in four pictures; from now on only when it is asked for."""
+        """The ritual in four pictures: at every start until a person has gone on from there, later when asked for."""
         if self.welcome is None:
             self.welcome = Welcome()
             self.welcome.demo_asked.connect(self._begin_demo)
@@ -86,7 +91,7 @@ class HomePage(QWidget):
             self.faces.addWidget(self.welcome)
         self.welcome.set_theme(self._theme)
         self.faces.setCurrentWidget(self.welcome)
-        self.preferences.welcomed = True
+        self.welcome.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def compare(self, paths: list[Path]) -> None:
         """Hold these runs against each other."""
@@ -173,10 +178,12 @@ class HomePage(QWidget):
             self.settings_asked.emit(SETTINGS_PAGE)
 
     def _begin_demo(self) -> None:
+        self.preferences.welcomed = True
         self.show_runs()
         self.begin.start_demo()
 
     def _leave_welcome(self) -> None:
+        self.preferences.welcomed = True
         self.begin_new()
 
     def _leave_comparison(self) -> None:
@@ -194,6 +201,7 @@ class HomePage(QWidget):
         self.refresh()
 
     def _connect(self) -> None:
+        self.state.run_opened.connect(self.show_runs)
         self.begin.asked.connect(self._create)
         self.begin.opened.connect(self.open_run)
         self.begin.folder_chosen.connect(self._change_folder)
