@@ -151,10 +151,12 @@ def _help(window: Window) -> QWidget:
 
 def _settle(window: Window) -> None:
     """Until every card is read and laid out."""
-    began = time.monotonic()
-    while window.home.shelf.list.reading or time.monotonic() - began < SETTLING_SECONDS:
+    until = time.monotonic() + SETTLING_SECONDS
+    while time.monotonic() < until:
         QApplication.processEvents()
         time.sleep(0.02)
+        if window.home.shelf.list.reading:
+            until = time.monotonic() + SETTLING_SECONDS
 
 
 @contextmanager

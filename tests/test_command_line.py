@@ -146,6 +146,6 @@ def test_every_setting_survives_being_written_as_an_assignment() -> None:
 def test_a_line_break_is_refused_where_a_command_line_has_none() -> None:
     plan = changed(Plan(), {"chat.system": "one\ntwo"})
     for shell in ("powershell", "cmd"):
-        with pytest.raises(UserError, match="chat.system"):
+        with pytest.raises(UserError, match="The setting chat"):
             new_command(Path("x"), plan, shell)
     assert "one\ntwo" in new_command(Path("x"), plan, "sh")

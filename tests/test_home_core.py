@@ -1,5 +1,5 @@
-"""What is known of runs from their files alone: where each stands, what it reached, how several compare; names, presets,
-duplicates, and what has to be known before one is deleted."""
+"""What is known of runs from their files alone: where each stands, what it reached, how several compare; names,
+presets, duplicates, and what has to be known before one is deleted."""
 
 from pathlib import Path
 

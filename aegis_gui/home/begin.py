@@ -61,6 +61,7 @@ class Begin(QFrame):
         self.problem.hide()
         self.create_button.clicked.connect(self._create)
         self.name.returnPressed.connect(self._create)
+        self.name.textEdited.connect(lambda: self.show_problem(None))
         self.demo_button.clicked.connect(self.start_demo)
         self.open_button.clicked.connect(self._choose_run)
         self.change.clicked.connect(self._choose_folder)

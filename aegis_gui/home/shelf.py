@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QUrl, Signal
+from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
@@ -144,7 +144,7 @@ class Shelf(QWidget):
         drawer.closed.connect(lambda: self._fold(row))
         row.put_into_drawer(drawer)
         drawer.setFocus(Qt.FocusReason.OtherFocusReason)
-        self.list.area.ensureWidgetVisible(row)
+        QTimer.singleShot(0, drawer, lambda: self.list.area.ensureWidgetVisible(drawer))  # once it has its place
 
     def _fold(self, row: RunRow) -> None:
         row.put_into_drawer(None)
