@@ -31,6 +31,9 @@ def runs(
         print(json.dumps([_row(card) for card in cards], indent=1))
     elif cards:
         Console().print(runs_table(cards))
+        for card in cards:
+            if card.problem:
+                print(f"{card.name}: {card.problem.reason} {card.problem.advice}")
     else:
         print(f"There is no run in {folder or runs_folder()}.")
 

@@ -51,7 +51,7 @@ def runs_table(cards: Iterable[RunCard]) -> Table:
         chain = " → ".join("–" if loss is None else f"{loss:.4f}" for loss in losses) if any(losses) else ""
         table.add_row(
             escape(card.name),
-            escape(card.plan.model.source if card.plan else card.problem.reason if card.problem else ""),
+            escape(card.plan.model.source if card.plan else ""),
             _standing(card),
             chain,
             f"{card.n_passed} of {len(card.verdicts)}" if card.verdicts else "",
@@ -64,7 +64,7 @@ def comparison_table(found: SideBySide) -> Table:
     table = _table("", *(escape(card.name) for card in found.runs))
     for name, values in found.numbers.items():
         best = found.best(name)
-        cells = ["–" if value is None else f"{value:,.6g}" for value in values]
+        cells = [_figure(value) for value in values]
         table.add_row(name, *(f"[bold]{cell}[/]" if place == best else cell for place, cell in enumerate(cells)))
     table.add_section()
     for name, values in found.settings.items():
@@ -120,6 +120,12 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def _standing(card: RunCard) -> str:
