@@ -35,7 +35,7 @@ def test_runs_are_listed_with_where_they_stand(tmp_path: Path, capsys: pytest.Ca
     age(damaged(folder / "broken"), 30)
     table = said(capsys, "runs")
     assert "4.0116 → 3.3976 → 3.4554" in table
-    assert "cut off: Soul injection" in table
+    assert "cut off: 5 Soul injection" in table
     assert "not readable as a plan" in table
     rows = json.loads(said(capsys, "runs", folder, "--json"))
     assert [(Path(row["run"]).name, row["standing"]) for row in rows] == [

@@ -3,12 +3,12 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 
-from ..command_line import SHELLS, repeat_command
+from ..command_line import SHELLS, Shell, repeat_command
 from ..duplicate import duplicate as duplicate_run
 from ..failures import UsageError
 from ..plan import changed, parsed
@@ -78,9 +78,10 @@ def command(
     shell: Annotated[str, typer.Option(help="sh, powershell or cmd; this system's own unless given.")] = SHELLS[0],
 ) -> None:
     """Print the command line that begins a run with exactly this plan."""
-    if shell not in ("sh", "powershell", "cmd"):
-        raise UsageError("There is no shell {shell}.", "It is sh, powershell or cmd.", shell=shell)
-    print(repeat_command(RunDirectory.open(run_dir), shell))
+    known: dict[str, Shell] = {name: name for name in get_args(Shell)}
+    if shell not in known:
+        raise UsageError("There is no shell {shell}.", "It is {known}.", shell=shell, known=", ".join(known))
+    print(repeat_command(RunDirectory.open(run_dir), known[shell]))
 
 
 def _row(card: RunCard) -> dict[str, Any]:

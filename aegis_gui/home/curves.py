@@ -37,7 +37,7 @@ class RunsPlot(LivePlot):
         self._names = {f"run{place}": escape(_short(name)) for place, name in enumerate(names)}
 
     def curve_names(self) -> dict[str, str]:
-        return self._names
+        return dict(self._names)
 
 
 class LossesPlot(RunsPlot):
@@ -56,8 +56,9 @@ class LossesPlot(RunsPlot):
         return tr("lines: training, smoothed; points: held-out")
 
     def curve_names(self) -> dict[str, str]:
-        held_out = {f"held{place}": tr("held-out") for place in range(len(self._names))}
-        return self._names if self._cursor is None else self._names | held_out
+        names = super().curve_names()
+        held_out = {f"held{place}": tr("held-out") for place in range(len(names))}
+        return names if self._cursor is None else names | held_out
 
     def show_rows(self, place: int, rows: Sequence[dict[str, Any]], n_steps: float) -> None:
         smooth = Smoother(min(max(n_steps / 40, 4), 400) * len(rows) / max(n_steps, 1))
