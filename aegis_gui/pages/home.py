@@ -137,7 +137,6 @@ class HomePage(QWidget):
         for part in (self.begin, self.shelf, self.welcome, self.comparison):
             if part:
                 part.retranslate()
-        self.refresh()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
