@@ -216,6 +216,23 @@ def test_the_keyboard_reaches_every_card_and_what_it_does(window: Window, qtbot:
     assert window.state.run is not None and window.state.run.path.name == "run 0"
 
 
+def test_tab_goes_down_the_page_also_to_a_run_that_came_later(window: Window, qtbot: QtBot, folder: Path) -> None:
+    for n in range(2):
+        age(finished(folder / f"old {n}"), 60 + n)
+    shown(window, qtbot)
+    finished(folder / "new")
+    rows = shown(window, qtbot)
+    assert [row.run.name for row in rows] == ["new", "old 0", "old 1"]
+    begin = window.home.begin
+    expected = [begin.name, begin.start, begin.create_button, begin.change, begin.demo_button, begin.open_button]
+    expected += [stop for row in rows for stop in (row, row.box, row.open, row.more)]
+    order, widget = [], begin.name.nextInFocusChain()
+    while widget is not begin.name:
+        order.append(widget)
+        widget = widget.nextInFocusChain()
+    assert [widget for widget in [begin.name, *order] if widget in expected] == expected
+
+
 def test_focus_can_be_seen_on_a_card(window: Window, qtbot: QtBot, folder: Path, qapp: QApplication) -> None:
     finished(folder / "one")
     (row,) = shown(window, qtbot)

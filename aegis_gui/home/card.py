@@ -157,6 +157,10 @@ class RunRow(QFrame):
         if content:
             self.drawer.addWidget(content)
 
+    def tab_stops(self) -> list[QWidget]:
+        """What Tab reaches in this card, in order."""
+        return [self, self.box, self.resume, self.open, self.more]
+
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = Qt.Key(event.key())
         act = KEYS.get(key)

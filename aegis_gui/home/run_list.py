@@ -6,6 +6,7 @@ hundred runs do not keep the window from opening.
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -130,6 +131,14 @@ class RunList(QWidget):
             self._reading.start()
         else:
             self._reading.stop()
+            self._order_tabs()
+
+    def _order_tabs(self) -> None:
+        """Tab goes from card to card as they stand, not as they came."""
+        rows = [self.column.itemAt(place).widget() for place in range(self.column.count())]
+        stops = [stop for row in rows if isinstance(row, RunRow) for stop in row.tab_stops()]
+        for before, after in pairwise([*stops, self.more]):
+            QWidget.setTabOrder(before, after)
 
     def _read_one(self, path: Path) -> None:
         card = run_card(path)
