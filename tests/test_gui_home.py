@@ -190,6 +190,7 @@ def test_a_damaged_run_says_why_and_can_only_be_looked_at_or_deleted(
     damaged(folder / "broken")
     row = card(window, qtbot, "broken")
     assert "is not readable as a plan" in texts(row)
+    assert "Open its folder to mend it, or delete the run." in texts(row)
     assert row.open.isHidden() and row.resume.isHidden() and row.box.isHidden()
     offered = {act for act, action in row.actions_of.items() if action.isVisible()}
     assert offered == {Act.OPEN_FOLDER, Act.DELETE}

@@ -68,8 +68,11 @@ def model_words(run: RunCard) -> str:
 
 
 def problem_words(run: RunCard) -> str:
-    """Why it cannot be opened, and what to do; "" if it can."""
-    return sentence(run.problem) if run.problem else ""
+    """Why it cannot be opened, and what to do here; "" if it can."""
+    if run.problem is None:
+        return ""
+    reason = filled(run.problem.reason_template, run.problem.values)
+    return f"{reason} {tr('Open its folder to mend it, or delete the run.')}"
 
 
 def sentence(error: UserError) -> str:
