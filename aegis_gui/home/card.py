@@ -142,7 +142,7 @@ class RunRow(QFrame):
         self.box.setVisible(whole)
         self.box.setAccessibleName(filled("Compare run {name}", name=run.name))
         self.box.setToolTip(tr("Choose for comparing"))
-        self.more.setToolTip(tr("More"))
+        self.more.setToolTip(tr("More actions"))
         self.more.setAccessibleName(filled("More for run {name}", name=run.name))
         for act, words, _ in MENU:
             self.actions_of[act].setText(tr(words))
