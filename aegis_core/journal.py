@@ -85,9 +85,9 @@ def newest(path: Path, n_bytes: int = _BLOCK_BYTES) -> Iterator[Event]:
         return
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        begin = file.seek(max(0, end - n_bytes))
+        file.seek(max(0, end - n_bytes))
         lines = file.read().split(b"\n")
-    for line in reversed(lines[1:] if begin else lines):
+    for line in reversed(lines):
         try:
             yield decode(line.decode("utf-8"))
         except ValueError:

@@ -1,6 +1,5 @@
 """Beginning a run: a name, the settings to start from, and two shortcuts: the demo, and a run that is elsewhere."""
 
-from itertools import pairwise
 from pathlib import Path
 
 from PySide6.QtCore import Signal
@@ -14,7 +13,6 @@ from PySide6.QtWidgets import (
     QPushButton,
     QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from aegis_core.duplicate import own_folders
@@ -208,5 +206,3 @@ class Begin(QFrame):
         column.addLayout(start)
         column.addLayout(where)
         column.addWidget(self.problem)
-        for before, after in pairwise((self.create_button, self.change, self.demo_button, self.open_button)):
-            QWidget.setTabOrder(before, after)
