@@ -502,6 +502,9 @@ def test_while_a_step_runs_others_can_be_looked_at_but_not_opened(window: Window
     assert window.state.run is not None and window.state.run.path.name == "running"
     assert window.state.busy
     assert (folder / "other-2").is_dir()
+    assert "can be opened once the step is done" in window.home.shelf.said.text()
+    assert not window.home.open_run(folder / "other")
+    assert window.state.run.path.name == "running"
     window.state.end()
 
 
