@@ -135,8 +135,8 @@ class RunList(QWidget):
 
     def _order_tabs(self) -> None:
         """Tab goes from card to card as they stand, not as they came."""
-        rows = [self.column.itemAt(place).widget() for place in range(self.column.count())]
-        stops = [stop for row in rows if isinstance(row, RunRow) for stop in row.tab_stops()]
+        rows = sorted(self.rows.values(), key=self.column.indexOf)
+        stops = [stop for row in rows for stop in row.tab_stops()]
         for before, after in pairwise([*stops, self.more]):
             QWidget.setTabOrder(before, after)
 
