@@ -4,9 +4,12 @@ A finished step stays fresh until a setting it depends on, a result it read or a
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from . import plan as plans
@@ -155,7 +158,9 @@ def _on_disk(source: str) -> list[list[Any]]:
     return [[name, status.st_size, status.st_mtime_ns] for name, status in known]
 
 
-def _substance(model: Frozen, prefix: str = "") -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _substance(model: Frozen, prefix: str = "") -> Mapping[str, Any]:
+    """Every setting but the cosmetic ones, by name. Kept for the latest plans: the list of runs asks for them often."""
     flat: dict[str, Any] = {}
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
@@ -164,7 +169,7 @@ def _substance(model: Frozen, prefix: str = "") -> dict[str, Any]:
             flat |= _substance(value, f"{prefix}{name}.")
         elif not (isinstance(extra, dict) and extra.get("cosmetic")):
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+    return MappingProxyType(flat)
 
 
 def _state(run: RunDirectory, plan: Plan, step: Step, earlier: dict[str, State]) -> State:

@@ -77,3 +77,18 @@ def cut_torn_line(handle: int) -> None:
     if place < end:
         os.ftruncate(handle, place)
     os.lseek(handle, 0, os.SEEK_END)
+
+
+def newest(path: Path, n_bytes: int = _BLOCK_BYTES) -> Iterator[Event]:
+    """The events in the last bytes of a journal, the newest first; what is torn or not an event is left out."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - n_bytes))
+        lines = file.read().split(b"\n")
+    for line in reversed(lines):
+        try:
+            yield decode(line.decode("utf-8"))
+        except ValueError:
+            continue

@@ -15,6 +15,11 @@ def cache_folder() -> Path:
     return _chosen("AEGIS_CACHE") or platformdirs.user_cache_path("aegis", appauthor=False)
 
 
+def data_folder() -> Path:
+    """What the user made and AEGIS keeps outside the runs, such as presets; AEGIS_DATA overrides it."""
+    return _chosen("AEGIS_DATA") or platformdirs.user_data_path("aegis", appauthor=False)
+
+
 def runs_folder() -> Path:
     """Where new runs go unless the user says otherwise; AEGIS_RUNS overrides it."""
     return _chosen("AEGIS_RUNS") or platformdirs.user_documents_path() / "AEGIS"

@@ -52,8 +52,11 @@ def build(app: QApplication) -> Window:
 
 
 def open_first(window: Window, path: Path | None, demo: bool) -> None:
-    """Open the run that was asked for; with `demo` it is made if it is not there yet."""
-    if path is None and demo:
+    """Open the run that was asked for; with `demo` it is made if it is not there yet.
+
+    At the first start the demo without a folder waits for the welcome, which offers it.
+    """
+    if path is None and demo and not window.home.welcoming:  # a person here for the first time chooses it there
         path = runs_folder() / "demo"
     if path is None:
         return

@@ -1,11 +1,11 @@
-"""What the ritual is in four sentences, and the keyboard."""
+"""What the ritual is in four sentences, every shortcut, and the way back to the pictures of the first start."""
 
-from PySide6.QtCore import QEvent
-from PySide6.QtWidgets import QDialog, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from .facts import Facts
 from .i18n import mark, tr
-from .panels import label
+from .panels import label, scrolled
+from .shortcuts import GROUPS, Shortcut
 
 SENTENCES = (
     mark("AEGIS trains a small addition (an adapter) to a language model and a gate that lets a rotation in."),
@@ -13,30 +13,42 @@ SENTENCES = (
     mark("Afterwards both are folded into the model, which then needs no special program code any more."),
     mark("Everything is measured on the way; the run log shows the figures, whether they are good or bad."),
 )
-SHORTCUTS = {
-    "Ctrl+Enter": mark("The primary action of the page"),
-    "Alt+← / Alt+→": mark("Back / Next"),
-    "Ctrl+0 … Ctrl+9": mark("Go to the runs or to a step"),
-    "Ctrl+P": mark("Pause or resume"),
-    "Ctrl+L": mark("Show or hide the log"),
-    "F1": mark("This help"),
-}
+SIZE = (620, 640)
+KEYS_WIDTH = 200  # px
 
 
 class HelpSheet(QDialog):
     """Modeless: it can stay open beside the window."""
 
+    welcome_asked = Signal()
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.title, self.sentences = label(role="title"), label(wraps=True)
-        self.keys_title, self.keys = label(role="heading"), Facts()
+        self.title, self.sentences = label(role="title"), label(role="secondary", wraps=True)
+        self.keys = QVBoxLayout()
+        self.welcome, self.close_button = QPushButton(), QPushButton()
+        self.welcome.setAutoDefault(False)
+        self.welcome.clicked.connect(self.welcome_asked)
+        self.close_button.clicked.connect(self.close)
+        inner = QVBoxLayout()
+        inner.setSpacing(12)
+        inner.addWidget(self.sentences)
+        inner.addLayout(self.keys)
+        self.area = scrolled(inner)
+        self.area.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # so that the keyboard can scroll it
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.welcome)
+        buttons.addStretch(1)
+        buttons.addWidget(self.close_button)
         column = QVBoxLayout(self)
-        column.setContentsMargins(24, 20, 24, 24)
+        column.setContentsMargins(24, 20, 24, 20)
         column.setSpacing(12)
-        for widget in (self.title, self.sentences, self.keys_title, self.keys):
-            column.addWidget(widget)
-        self.setMinimumWidth(520)
+        column.addWidget(self.title)
+        column.addWidget(self.area, 1)
+        column.addLayout(buttons)
+        self.resize(*SIZE)
         self.retranslate()
+        self.close_button.setFocus()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
@@ -46,6 +58,43 @@ class HelpSheet(QDialog):
     def retranslate(self) -> None:
         self.setWindowTitle(tr("Help and shortcuts"))
         self.title.setText(tr("What happens here"))
-        self.sentences.setText("\n\n".join(map(tr, SENTENCES)))
-        self.keys_title.setText(tr("Shortcuts"))
-        self.keys.show_facts([(keys, tr(meaning)) for keys, meaning in SHORTCUTS.items()])
+        self.sentences.setText("\n".join(map(tr, SENTENCES)))
+        self.welcome.setText(tr("Show the pictures again"))
+        self.close_button.setText(tr("Close"))
+        while item := self.keys.takeAt(0):
+            if widget := item.widget():
+                widget.hide()
+                widget.deleteLater()
+        self.keys.addWidget(_table())
+
+
+def _table() -> QWidget:
+    """Every shortcut with its meaning, in groups."""
+    made = QWidget()
+    grid = QGridLayout(made)
+    grid.setContentsMargins(0, 0, 0, 0)
+    grid.setHorizontalSpacing(16)
+    grid.setVerticalSpacing(6)
+    grid.setColumnMinimumWidth(0, KEYS_WIDTH)
+    grid.setColumnStretch(1, 1)
+    for group, shortcuts in GROUPS:
+        heading = grid.rowCount()
+        grid.addWidget(label(tr(group), role="heading"), heading, 0, 1, 2)
+        grid.setRowMinimumHeight(heading, 36)
+        for line, shortcut in enumerate(shortcuts, start=heading + 1):
+            grid.addWidget(_caps(shortcut), line, 0, Qt.AlignmentFlag.AlignTop)
+            grid.addWidget(label(tr(shortcut.meaning), wraps=True), line, 1)
+    return made
+
+
+def _caps(shortcut: Shortcut) -> QWidget:
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(6)
+    for place, keys in enumerate(shortcut.keys):
+        if place and keys.startswith("Ctrl+"):
+            row.addWidget(label("…", role="secondary"))
+        row.addWidget(label(tr(keys), role="key"))
+    row.addStretch(1)
+    return made

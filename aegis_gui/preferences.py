@@ -46,6 +46,25 @@ class Preferences:
         self._store.setValue("geometry", value)
 
     @property
+    def welcomed(self) -> bool:
+        """Whether the pictures of the first start were shown."""
+        return str(self._store.value("welcomed", "")) == "true"
+
+    @welcomed.setter
+    def welcomed(self, value: bool) -> None:
+        self._store.setValue("welcomed", "true" if value else "false")
+
+    @property
+    def runs(self) -> Path | None:
+        """The folder for runs that the person chose, as long as it is there."""
+        chosen = str(self._store.value("runs", ""))
+        return Path(chosen) if chosen and Path(chosen).is_dir() else None
+
+    @runs.setter
+    def runs(self, value: Path) -> None:
+        self._store.setValue("runs", str(value))
+
+    @property
     def recent(self) -> list[Path]:
         stored = self._store.value("recent", [])
         items = stored if isinstance(stored, list) else [stored]

@@ -28,10 +28,16 @@ QLabel[role="error"] { color: $danger; font-size: 12px; }
 QLabel[role="pass"] { color: $success; }
 QLabel[role="warn"] { color: $warning; }
 QLabel[role="fail"] { color: $danger; }
+QLabel[role="key"] { background: $sunken; border: 1px solid $hairline; border-radius: 4px; padding: 1px 6px;
+    font-size: 12px; }
 QLabel[role="brand"] { font-size: 15px; font-weight: 600; color: $accent; letter-spacing: 3px; }
 
 QFrame[role="card"] { background: $surface; border: 1px solid $hairline; border-radius: 8px; }
 QFrame[role="card"][chosen="true"] { border: 1px solid $focus; }
+QFrame[role="run"] { background: $surface; border: 1px solid $hairline; border-radius: 8px; padding: 1px; }
+QFrame[role="run"]:hover { border-color: $control; }
+QFrame[role="run"][chosen="true"] { border: 1px solid $control; }
+QFrame[role="run"]:focus { border: 2px solid $focus; padding: 0; }
 QFrame[role="failure"] { background: $surface; border: 1px solid $hairline; border-left: 4px solid $danger;
     border-radius: 8px; }
 QFrame[role="notice"] { background: $surface; border: 1px solid $hairline; border-left: 4px solid $warning;
@@ -104,6 +110,7 @@ QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
 
 QMenu { background: $surface; border: 1px solid $hairline; padding: 4px; }
 QMenu::item { padding: 6px 24px 6px 16px; border-radius: 4px; }
+QMenu::icon { padding-left: 8px; }
 QMenu::item:selected { background: $hover; }
 QMenu::item:disabled { color: $disabled; }
 QMenu::separator { height: 1px; background: $hairline; margin: 4px 8px; }

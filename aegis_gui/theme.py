@@ -14,6 +14,7 @@ from .stylesheet import stylesheet
 
 # Latin first where the system has its own, then a Japanese companion; the last resort is Qt's choice.
 FAMILIES = ("Segoe UI", "Noto Sans", "Yu Gothic UI", "Noto Sans CJK JP", "Noto Sans JP", "Meiryo", "Hiragino Sans")
+MONOSPACED = ("Cascadia Mono", "Consolas", "Noto Sans Mono", "DejaVu Sans Mono")
 UNIT = 4  # px; every margin and gap is a multiple
 SMALL, BODY, LARGE, TITLE, DISPLAY = 12, 13, 15, 20, 28  # px
 REGULAR, STRONG = QFont.Weight.Normal, QFont.Weight.DemiBold
@@ -158,6 +159,14 @@ def tabular(size: int = BODY, weight: QFont.Weight = REGULAR) -> QFont:
     """The interface font with figures of one width, for numbers that change."""
     made = font(size, weight)
     made.setFeature(QFont.Tag("tnum"), 1)
+    return made
+
+
+def monospaced(size: int = BODY) -> QFont:
+    """For what is typed into a terminal; Japanese comes from the interface font's companions."""
+    made = QFont()
+    made.setFamilies([*MONOSPACED, *FAMILIES])
+    made.setPixelSize(size)
     return made
 
 

@@ -204,9 +204,17 @@ class Window(QMainWindow):
         super().changeEvent(event)
 
     def show_help(self) -> None:
-        self._help = self._help or HelpSheet(self)
+        if self._help is None:
+            self._help = HelpSheet(self)
+            self._help.welcome_asked.connect(self.show_welcome)
         self._help.show()
         self._help.raise_()
+
+    def show_welcome(self) -> None:
+        """The ritual in four pictures once more."""
+        self.show_page(HOME)
+        self.home.show_welcome()
+        self.activateWindow()
 
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
@@ -306,6 +314,8 @@ class Window(QMainWindow):
         self.log_button.clicked.connect(self.toggle_log)
         self.rail.chosen.connect(self._choose_page)
         self.home.opened.connect(lambda: self.show_page(state.flow.first_unfinished() or PAGES[-1]))
+        self.home.settings_asked.connect(self.show_page)
+        self.home.resumed.connect(lambda: self.run_step(self.page))
         self.header.language_chosen.connect(self._use_language)
         self.header.theme_chosen.connect(self._use_theme)
         self.header.help_asked.connect(self.show_help)
@@ -327,10 +337,16 @@ class Window(QMainWindow):
             "Ctrl+P": self.footer.pause_button.click,
             "Ctrl+L": self.toggle_log,
             "F1": self.show_help,
+            "Ctrl+N": lambda: self._at_home(self.home.begin_new),
+            "Ctrl+F": lambda: self._at_home(self.home.seek),
         }
         actions |= {f"Ctrl+{number}": partial(self._choose_page, page) for number, page in enumerate(PAGES)}
         for keys, action in actions.items():
             QShortcut(QKeySequence(keys), self).activated.connect(action)
+
+    def _at_home(self, then: Callable[[], None]) -> None:
+        self._choose_page(HOME)
+        then()
 
     def _show_log_button(self) -> None:
         name = "chevron-up" if self.log.isHidden() else "chevron-down"
@@ -343,7 +359,7 @@ class Window(QMainWindow):
 
     def _show_flow(self) -> None:
         self.footer.show_flow(self.state.flow, self.page, self.runner.stopping)
-        self.home.setEnabled(not self.state.busy)
+        self.home.set_busy(self.state.busy)
         self.machine.pid = self.runner.pid
 
     def _on_run_opened(self) -> None:

@@ -18,6 +18,7 @@ from gui_parts import control_events, control_row, open_window, recorded_events,
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QApplication, QScrollArea
+from screenshots_home import shoot_home
 from screenshots_ollama import shoot_panel
 from screenshots_study import study_pictures
 
@@ -55,6 +56,7 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["AEGIS_PREFERENCES"] = str(Path(scratch) / "window.ini")
         os.environ["AEGIS_RUNS"] = str(Path(scratch) / "AEGIS")
+        os.environ["AEGIS_DATA"] = str(Path(scratch) / "data")
         with open_window(app) as window:
             window.machine.shut_down()
             window.resize(SIZE)
@@ -64,11 +66,12 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
 
 
 def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list[Path]:
-    pictures = [_picture(window, out, "home", "empty", *look) for look in _looks(window)]
+    pictures = shoot_home(window, runs / "home", out)
+    window.home.folder = runs
     finished = run_dir or recorded_run(runs / "demo", demo_plan()).path
     window.state.open(finished)
     for look in _looks(window):
-        pictures += [_picture(window, out, page, "done", *look) for page in PAGES]
+        pictures += [_picture(window, out, page, "done", *look) for page in PAGES[1:]]
     pictures += _train_views(window, out)
     window.state.create(runs / "ritual 儀式", demo_plan())
     for look in _looks(window):

@@ -54,6 +54,7 @@ def test_a_new_window_shows_the_list_of_runs_and_no_dialog(window: Window) -> No
     assert window.page == HOME
     assert not window.findChildren(QMessageBox)
     assert not window.rail.items["train"].isEnabled()
+    window.home.show_runs()  # the pictures of the first start are tests/test_gui_home.py's
     assert "There are none yet." in texts(window.home)
 
 
@@ -72,7 +73,7 @@ def test_no_model_library_is_loaded_by_the_window() -> None:
 
 
 def test_starting_the_demo_opens_its_first_step(window: Window, qtbot: QtBot) -> None:
-    qtbot.mouseClick(window.home.demo_button, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(window.home.begin.demo_button, Qt.MouseButton.LeftButton)
     assert window.page == "check"
     expected = changed(demo_plan(), {"report.language": "en"})  # as the window speaks
     assert window.state.plan == expected
@@ -81,10 +82,10 @@ def test_starting_the_demo_opens_its_first_step(window: Window, qtbot: QtBot) ->
 
 
 def test_a_name_that_is_no_folder_name_is_refused_in_one_sentence(window: Window, qtbot: QtBot) -> None:
-    window.home.name.setText("a/b")
-    window.home.create_button.click()
+    window.home.begin.name.setText("a/b")
+    window.home.begin.create_button.click()
     assert window.page == HOME
-    assert "cannot be the name of a folder" in window.home.problem.text()
+    assert "cannot be the name of a folder" in window.home.begin.problem.text()
 
 
 def test_every_page_opens_and_speaks_both_languages(demo: Window, qapp: QApplication) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from ..failures import UsageError, explain
 from ..hardware import CARD_ORDER
-from . import apply, demo, ollama, overrule, preview, runs, verify, work
+from . import apply, demo, ollama, overrule, preset, preview, runs, shelf, verify, work
 
 
 def _leave(code: int | None, debug: bool) -> None:
@@ -41,6 +41,11 @@ app.command()(work.chat)
 app.command()(apply.apply)
 app.command()(overrule.overrule)
 app.command()(demo.demo)
+app.command()(shelf.runs)
+app.command()(shelf.duplicate)
+app.command()(shelf.compare)
+app.command()(shelf.command)
+app.add_typer(preset.app, name="preset")
 app.add_typer(ollama.app, name="ollama")
 
 

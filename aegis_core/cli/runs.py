@@ -10,6 +10,7 @@ from rich.console import Console
 from ..failures import UsageError
 from ..pipeline import STEPS, State, Step, states, why_stale
 from ..plan import Plan, changed, demo_plan, parsed
+from ..presets import find_preset
 from ..resources import system_language
 from ..run_directory import RunDirectory
 from .tables import settings_lines, status_table
@@ -19,12 +20,15 @@ from .work import RunFolder, Settings, apply_settings
 def new(
     run_dir: RunFolder,
     demo: Annotated[bool, typer.Option("--demo", help="Use the embedded demo model.")] = False,
+    preset: Annotated[str | None, typer.Option(help="Begin with the settings of a preset: aegis preset list.")] = None,
     settings: Settings = None,
 ) -> None:
     """Start a run: write its plan."""
+    if demo and preset:
+        raise UsageError("--demo cannot go together with --preset.", "Give one of them.")
     changes = {"report.language": system_language()} | dict(map(parsed, settings or []))
-    plan = changed(demo_plan() if demo else Plan(), changes)
-    RunDirectory.create(run_dir, plan)
+    start = find_preset(preset).plan() if preset else demo_plan() if demo else Plan()
+    RunDirectory.create(run_dir, changed(start, changes))
 
 
 def change(

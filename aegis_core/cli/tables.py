@@ -1,6 +1,7 @@
 """Tables that the commands print."""
 
 from collections.abc import Iterable, Iterator
+from time import localtime, strftime
 from typing import Any
 
 from rich.markup import escape
@@ -9,7 +10,10 @@ from rich.table import Table
 from ..events import CheckRow
 from ..pipeline import STEPS, State, why_stale
 from ..plan import Frozen, Plan
+from ..run_card import RunCard, Standing
 from ..run_directory import RunDirectory
+from ..run_numbers import MAIN_STAGES
+from ..side_by_side import SideBySide
 from .painter import TITLES
 
 _COLOURS = {
@@ -37,6 +41,34 @@ def status_table(run: RunDirectory, plan: Plan, found: dict[str, State]) -> Tabl
         elif found[step.id] is State.STALE:
             remark = f"changed: {', '.join(why_stale(run, plan, step))}"
         table.add_row(TITLES[step.id], _coloured(state), f"{done.seconds:.1f}" if done else "", escape(remark))
+    return table
+
+
+def runs_table(cards: Iterable[RunCard]) -> Table:
+    table = _table("run", "model", "state", "held-out loss", "indicators", "last activity")
+    for card in cards:
+        losses = [card.numbers.losses.get(stage) for stage in MAIN_STAGES]
+        chain = " → ".join("–" if loss is None else f"{loss:.4f}" for loss in losses) if any(losses) else ""
+        table.add_row(
+            escape(card.name),
+            escape(card.plan.model.source if card.plan else ""),
+            _standing(card),
+            chain,
+            f"{card.n_passed} of {len(card.verdicts)}" if card.verdicts else "",
+            strftime("%Y-%m-%d %H:%M", localtime(card.changed_at)),
+        )
+    return table
+
+
+def comparison_table(found: SideBySide) -> Table:
+    table = _table("", *(escape(card.name) for card in found.runs))
+    for name, values in found.numbers.items():
+        best = found.best(name)
+        cells = [_figure(value) for value in values]
+        table.add_row(name, *(f"[bold]{cell}[/]" if place == best else cell for place, cell in enumerate(cells)))
+    table.add_section()
+    for name, values in found.settings.items():
+        table.add_row(name, *(escape(_shown(tuple(v) if isinstance(v, list) else v)) for v in values))
     return table
 
 
@@ -88,6 +120,17 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def _standing(card: RunCard) -> str:
+    word = str(card.standing).replace("_", " ")
+    return f"{word}: {TITLES[card.step]}" if card.step and card.standing is not Standing.NEW else word
 
 
 def _coloured(status: str) -> str:

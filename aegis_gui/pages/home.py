@@ -1,103 +1,130 @@
-"""The list of runs: begin a new ritual, try the demo, or go on with an earlier one."""
+"""The first page: begin a new ritual, try the demo, go on with an earlier run, hold runs against each other."""
 
 from pathlib import Path
 
-from PySide6.QtCore import QDateTime, QEvent, QLocale, Qt, Signal
-from PySide6.QtGui import QMouseEvent
-from PySide6.QtWidgets import (
-    QFileDialog,
-    QFrame,
-    QHBoxLayout,
-    QLineEdit,
-    QPushButton,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
 from aegis_core.failures import UserError
-from aegis_core.plan import DEMO, Plan, demo_plan
+from aegis_core.plan import Plan
 from aegis_core.resources import runs_folder
+from aegis_core.run_directory import RunDirectory
 
 from .. import theme as themes
-from ..i18n import filled, in_window_language, mark, tr
-from ..panels import Section, label, scrolled
+from ..home.begin import Begin
+from ..home.comparison import Comparison
+from ..home.shelf import Shelf
+from ..home.welcome import Welcome
+from ..i18n import tr
+from ..panels import label
 from ..preferences import Preferences
-from ..runs import RunCard, fresh_name, known_runs
 from ..state import AppState
 from ..theme import Theme
 
-FORBIDDEN = '<>:"/\\|?*'
+SETTINGS_PAGE = "prepare"  # where the settings of a run begin
 
 
 class HomePage(QWidget):
-    """`opened` comes when a run is open; the window then shows its first unfinished step."""
+    """`opened` comes when a run is open: the window shows its first unfinished step, or the page that is named.
+
+    `resumed` asks the window to go on with that step at once.
+    """
 
     opened = Signal()
+    settings_asked = Signal(str)
+    resumed = Signal()
 
     def __init__(self, state: AppState, preferences: Preferences, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("page")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.state, self.preferences = state, preferences
-        self.folder = runs_folder()
+        self.folder = preferences.runs or runs_folder()
         self._theme = themes.LIGHT
-        self._problem: UserError | None = None
         self.title, self.lead = label(role="title"), label(role="secondary", wraps=True)
-        self.new = Section(mark("Begin"))
-        self.name = QLineEdit()
-        self.place = label(role="small", wraps=True)
-        self.change = QPushButton()
-        self.change.setProperty("role", "quiet")
-        self.create_button, self.demo_button, self.open_button = QPushButton(), QPushButton(), QPushButton()
-        self.problem = label(role="error", wraps=True)
-        self.earlier = label(role="heading")
-        self.empty = label(role="secondary", wraps=True)
-        self.list = QVBoxLayout()
-        self.list.setSpacing(8)
-        self.create_button.clicked.connect(lambda: self._create(self.name.text(), Plan()))
-        self.demo_button.clicked.connect(self.start_demo)
-        self.open_button.clicked.connect(self._choose_run)
-        self.change.clicked.connect(self._choose_folder)
-        self.name.returnPressed.connect(lambda: self._create(self.name.text(), Plan()))
+        self.begin, self.shelf = Begin(), Shelf(state)
+        self.welcome: Welcome | None = None
+        self.comparison: Comparison | None = None
+        self.faces = QStackedWidget()
+        self.runs_face = QWidget()
         self._lay_out()
+        self._connect()
         self.retranslate()
+        if not preferences.welcomed:
+            self.show_welcome()
 
-    def start_demo(self) -> None:
-        """A new run of the embedded demo, opened."""
-        self._create(fresh_name(self.folder, DEMO), demo_plan())
+    @property
+    def welcoming(self) -> bool:
+        """Whether the pictures of the first start are what is seen."""
+        return self.welcome is not None and self.faces.currentWidget() is self.welcome
 
     def refresh(self) -> None:
         """Read the runs from the disk again."""
-        while item := self.list.takeAt(0):
-            if widget := item.widget():
-                widget.hide()
-                widget.deleteLater()
-        cards = known_runs(self.folder, self.preferences.recent)
-        self.empty.setVisible(not cards)
-        for run in cards:
-            row = RunRow(run, self.state.run is not None and run.path == self.state.run.path.resolve(), self._theme)
-            row.opened.connect(self.open_run)
-            self.list.addWidget(row)
-        if not self.name.isModified():
-            self.name.setText(fresh_name(self.folder, "ritual"))
+        recent = [path for path in self.preferences.recent if RunDirectory(path).plan_path.is_file()]
+        self.begin.show_places(self.folder, recent)
+        self.shelf.show_runs(self.folder, self.preferences.recent)
+        self.lead.setVisible(not self.shelf.list.rows)
 
-    def open_run(self, path: Path) -> None:
+    def open_run(self, path: Path) -> bool:
         """Open it and say so; a run that cannot be opened says why."""
-        try:
-            self.state.open(path)
-        except (UserError, OSError) as error:
-            self._show_problem(error)
-            return
-        self._show_problem(None)
-        self.preferences.note_recent(path)
-        self.opened.emit()
+        if self._open(path):
+            self.opened.emit()
+            return True
+        return False
+
+    def resume_run(self, path: Path) -> None:
+        """Open it and go on with its first unfinished step."""
+        if self.open_run(path):
+            self.resumed.emit()
+
+    def show_runs(self) -> None:
+        """Back to the list, from the welcome or a comparison."""
+        self._forget_comparison()
+        self.faces.setCurrentWidget(self.runs_face)
+
+    def show_welcome(self) -> None:
+        """The ritual in four pictures: at every start until a person has gone on from there, later when asked for."""
+        if self.welcome is None:
+            self.welcome = Welcome()
+            self.welcome.demo_asked.connect(self._begin_demo)
+            self.welcome.closed.connect(self._leave_welcome)
+            self.faces.addWidget(self.welcome)
+        self.welcome.set_theme(self._theme)
+        self.faces.setCurrentWidget(self.welcome)
+        self.welcome.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def compare(self, paths: list[Path]) -> None:
+        """Hold these runs against each other."""
+        self._forget_comparison()
+        cards = [card for card in self.shelf.list.cards(paths) if card.problem is None]
+        self.comparison = Comparison(cards, self._theme)
+        self.comparison.closed.connect(self._leave_comparison)
+        self.faces.addWidget(self.comparison)
+        self.faces.setCurrentWidget(self.comparison)
+        self.comparison.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def begin_new(self) -> None:
+        """Where a name for a new run is typed."""
+        self.show_runs()
+        self.begin.name.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        self.begin.name.selectAll()
+
+    def seek(self) -> None:
+        """Where a run is searched for."""
+        self.show_runs()
+        self.shelf.search.show()
+        self.shelf.search.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def set_busy(self, busy: bool) -> None:
+        """While a step is running, runs can be looked at and compared, but no other one opened."""
+        self.begin.setEnabled(not busy)
+        self.shelf.list.set_busy(busy)
 
     def set_theme(self, theme: Theme) -> None:
         self._theme = theme
-        for button, name in ((self.create_button, "plus"), (self.demo_button, "demo"), (self.open_button, "folder")):
-            button.setIcon(themes.icon(name, theme.text))
-        self.refresh()
+        for part in (self.begin, self.shelf, self.welcome, self.comparison):
+            if part:
+                part.set_theme(theme)
 
     def retranslate(self) -> None:
         self.title.setText(tr("Runs"))
@@ -107,138 +134,95 @@ class HomePage(QWidget):
                 "Each run keeps everything in one folder."
             )
         )
-        self.new.retranslate()
-        self.name.setAccessibleName(tr("Name of the new run"))
-        self.name.setPlaceholderText(tr("Name of the new run"))
-        self.create_button.setText(tr("New ritual"))
-        self.demo_button.setText(tr("Try the demo"))
-        self.demo_button.setToolTip(tr("A small embedded model, minutes on any computer, nothing to choose."))
-        self.open_button.setText(tr("Open a run…"))
-        self.change.setText(tr("Change…"))
-        self.place.setText(filled("In {folder}", folder=self.folder))
-        self.earlier.setText(tr("Earlier runs"))
-        self.empty.setText(
-            tr("There are none yet. The demo is a good beginning: it needs no GPU and no download of gigabytes.")
-        )
-        self._show_problem(self._problem)
-        self.refresh()
+        for part in (self.begin, self.shelf, self.welcome, self.comparison):
+            if part:
+                part.retranslate()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
             self.retranslate()
         super().changeEvent(event)
 
-    def _create(self, name: str, plan: Plan) -> None:
-        name = name.strip().rstrip(".")
+    def _open(self, path: Path) -> bool:
+        if self.state.busy and self.state.run and path.resolve() == self.state.run.path.resolve():
+            return True  # it is open, and its step goes on
         try:
-            if not name or any(c in FORBIDDEN or ord(c) < 32 for c in name):
-                raise UserError(
-                    "“{name}” cannot be the name of a folder.",
-                    "Leave out {characters}.",
-                    name=name,
-                    characters=FORBIDDEN,
-                )
-            self.state.create(self.folder / name, in_window_language(plan))
+            self._refuse_while_busy()
+            self.state.open(path)
         except (UserError, OSError) as error:
-            self._show_problem(error)
+            self.begin.show_problem(error)
+            return False
+        self.begin.show_problem(None)
+        self.preferences.note_recent(path)
+        return True
+
+    def _refuse_while_busy(self) -> None:
+        if self.state.busy:
+            raise UserError("A step is running in this window.", "Stop it first, or wait until it is done.")
+
+    def _create(self, folder: Path, plan: Plan) -> None:
+        try:
+            self._refuse_while_busy()
+            self.state.create(folder, plan)
+        except (UserError, OSError) as error:
+            self.begin.show_problem(error)
             return
-        self._show_problem(None)
-        self.name.setModified(False)
-        self.preferences.note_recent(self.folder / name)
+        self.begin.show_problem(None)
+        self.begin.name.setModified(False)
+        self.preferences.note_recent(folder)
         self.opened.emit()
 
-    def _choose_run(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, tr("Open a run…"), str(self.folder))
-        if chosen:
-            self.open_run(Path(chosen))
+    def _open_settings(self, path: Path) -> None:
+        if self._open(path):
+            self.settings_asked.emit(SETTINGS_PAGE)
 
-    def _choose_folder(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, tr("Folder for runs"), str(self.folder))
-        if chosen:
-            self.folder = Path(chosen)
-            self.retranslate()
+    def _begin_demo(self) -> None:
+        self.preferences.welcomed = True
+        self.show_runs()
+        self.begin.start_demo()
 
-    def _show_problem(self, error: UserError | OSError | None) -> None:
-        if isinstance(error, OSError):
-            error = UserError("The folder cannot be written: {problem}.", "Choose another one.", problem=error.strerror)
-        self._problem = error
-        self.problem.setVisible(error is not None)
-        if error:
-            parts = (filled(error.reason_template, error.values), filled(error.advice_template, error.values))
-            self.problem.setText(" ".join(filter(None, parts)))
+    def _leave_welcome(self) -> None:
+        self.preferences.welcomed = True
+        self.begin_new()
+
+    def _leave_comparison(self) -> None:
+        self.show_runs()
+        self.shelf.compare.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def _forget_comparison(self) -> None:
+        if self.comparison:
+            self.faces.removeWidget(self.comparison)
+            self.comparison.deleteLater()
+            self.comparison = None
+
+    def _change_folder(self, folder: Path) -> None:
+        self.folder = self.preferences.runs = folder
+        self.refresh()
+
+    def _connect(self) -> None:
+        self.state.run_opened.connect(self.show_runs)
+        self.begin.asked.connect(self._create)
+        self.begin.opened.connect(self.open_run)
+        self.begin.folder_chosen.connect(self._change_folder)
+        self.shelf.opened.connect(self.open_run)
+        self.shelf.resumed.connect(self.resume_run)
+        self.shelf.compared.connect(self.compare)
+        self.shelf.duplicated.connect(self._open_settings)
+        self.shelf.preset_saved.connect(self.begin.show_presets)
+        self.shelf.problem.connect(self.begin.show_problem)
+        self.shelf.changed.connect(self.refresh)
 
     def _lay_out(self) -> None:
-        start = QHBoxLayout()
-        start.setSpacing(8)
-        start.addWidget(self.name, 1)
-        for button in (self.create_button, self.demo_button, self.open_button):
-            start.addWidget(button)
-        where = QHBoxLayout()
-        where.addWidget(self.place, 1)
-        where.addWidget(self.change)
-        self.new.body.addLayout(start)
-        self.new.body.addLayout(where)
-        self.new.body.addWidget(self.problem)
+        list_page = QVBoxLayout(self.runs_face)
+        list_page.setContentsMargins(0, 0, 0, 0)
+        list_page.setSpacing(8)
+        list_page.addWidget(self.title)
+        list_page.addWidget(self.lead)
+        list_page.addSpacing(8)
+        list_page.addWidget(self.begin)
+        list_page.addSpacing(12)
+        list_page.addWidget(self.shelf, 1)
+        self.faces.addWidget(self.runs_face)
         page = QVBoxLayout(self)
         page.setContentsMargins(24, 20, 24, 12)
-        page.setSpacing(8)
-        page.addWidget(self.title)
-        page.addWidget(self.lead)
-        page.addSpacing(8)
-        page.addWidget(self.new)
-        page.addSpacing(12)
-        page.addWidget(self.earlier)
-        page.addWidget(self.empty)
-        page.addWidget(scrolled(self.list), 1)
-
-
-class RunRow(QFrame):
-    """One run: name, model, how far it is, when it was last touched."""
-
-    opened = Signal(Path)
-
-    def __init__(self, run: RunCard, is_open: bool, theme: Theme) -> None:
-        super().__init__()
-        self.run = run
-        self.setProperty("role", "card")
-        self.setProperty("chosen", is_open)
-        name = label(run.path.name, role="heading")
-        name.setToolTip(str(run.path))
-        words = QVBoxLayout()
-        words.setSpacing(4)
-        words.addWidget(name)
-        words.addWidget(label(self._words(), role="secondary", wraps=True))
-        self.button = QToolButton()
-        self.button.setIcon(themes.icon("chevron-right", theme.text))
-        self.button.setText(tr("Open"))
-        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.button.setLayoutDirection(Qt.LayoutDirection.RightToLeft)
-        self.button.setAccessibleName(filled("Open run {name}", name=run.path.name))
-        self.button.setEnabled(run.problem is None)
-        self.button.clicked.connect(lambda: self.opened.emit(self.run.path))
-        when = QLocale().toString(QDateTime.fromSecsSinceEpoch(int(run.changed_at)), QLocale.FormatType.ShortFormat)
-        touched = label(when, role="small")
-        touched.setFont(themes.tabular(themes.SMALL))
-        row = QHBoxLayout(self)
-        row.setContentsMargins(16, 12, 12, 12)
-        row.setSpacing(16)
-        row.addLayout(words, 1)
-        row.addWidget(touched)
-        row.addWidget(self.button)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        super().mouseReleaseEvent(event)
-        if self.run.problem is None and self.rect().contains(event.position().toPoint()):
-            self.opened.emit(self.run.path)
-
-    def _words(self) -> str:
-        run = self.run
-        if run.problem:
-            return filled(run.problem.reason_template, run.problem.values)
-        model = tr("embedded demo model") if run.model == DEMO else run.model
-        said = [model, filled("{done} of {total} steps done", done=run.n_done, total=run.n_steps)]
-        if run.stale:
-            said.append(tr("partly outdated"))
-        if run.passed is not None:
-            said.append(filled("{passed} of {total} indicators passed", passed=run.passed, total=run.n_indicators))
-        return " · ".join(said)
+        page.addWidget(self.faces)
