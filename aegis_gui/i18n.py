@@ -6,15 +6,14 @@ later, `filled` translates a template that arrives with its values, `said` a tex
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from string import Formatter
 
 from PySide6.QtCore import QCoreApplication, QEvent, QLibraryInfo, QLocale, QObject, QTranslator
 
 from aegis_core.plan import Plan, changed
+from aegis_core.recognise import Recogniser
 from aegis_core.resources import RESOURCES
 
 LANGUAGES = ("en", "ja")
@@ -41,25 +40,12 @@ def said(text: str) -> str:
     translated = tr(text)
     if translated != text or QLocale().language() != QLocale.Language.Japanese:
         return translated
-    for pattern, template in _patterns():
-        if found := pattern.fullmatch(text):
-            return tr(template).format(**found.groupdict())
-    return text
+    return _japanese().translated(text)
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    """Every template with placeholders as an expression that recognises it, the most telling first."""
-    found: list[tuple[int, re.Pattern[str], str]] = []
-    for template in catalogue("ja"):
-        parts = list(Formatter().parse(template))
-        literal = "".join(part for part, *_ in parts)
-        names = [name for _, name, *_ in parts if name]
-        if not names or sum(map(str.isalpha, literal)) < 4 or len(set(names)) < len(names):
-            continue
-        expression = "".join(re.escape(part) + (f"(?P<{name}>.+)" if name else "") for part, name, *_ in parts)
-        found.append((len(literal), re.compile(expression, re.DOTALL), template))
-    return [(pattern, template) for _, pattern, template in sorted(found, key=lambda row: -row[0])]
+def _japanese() -> Recogniser:
+    return Recogniser(catalogue("ja"))
 
 
 def catalogue(language: str) -> dict[str, str]:

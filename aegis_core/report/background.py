@@ -1,13 +1,18 @@
 """The sections of the run log that say under which circumstances its results came about."""
 
 import math
+from functools import cache
 from statistics import mean, stdev
 from typing import Any
 
-from .document import Block, Code, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
-from .facts import flat
+from pydantic import BaseModel
+
+from ..plan import Plan
+from .document import Block, Cell, Code, Mark, Missing, Mono, Picture, Section, Table, Text, Words, facts_table, gap
 from .phrases import STEP_TITLES, Translate
-from .wording import count, number, plain, settings, size
+from .repeat import flat
+from .results import NOW, on_disk
+from .wording import NONE, count, date, duration, number, plain, settings, size
 
 MODEL_FACTS = {
     "source": "base model",
@@ -16,6 +21,16 @@ MODEL_FACTS = {
     "license": "licence",
     "sha256": "SHA-256 of its weights",
 }
+DATA_FACTS = {"commit": "revision of the dataset", "sha256": "SHA-256 of the data"}
+STATES = {
+    "done": "done",
+    "stale": "no longer fits",
+    "ready": "not run",
+    "waiting": "not run",
+    "disabled": "switched off",
+}
+ENDS = {"finished": "finished", "failed": "failed", "stopped": "stopped by the user", "broken_off": "broken off"}
+NAMED = ("AEGIS", "Python", "torch", "transformers", "peft", "gguf", "libgguf", "xllamacpp", "Ollama")
 DATA_PARTS = {"train": "trained on", "held_out": "kept aside"}
 PEAKS = {"peak_ram_own_bytes": "most RAM used by AEGIS", "peak_vram_own_bytes": "most VRAM used by AEGIS"}
 
@@ -122,8 +137,9 @@ def data(row: dict[str, Any], t: Translate) -> Section:
     base, data = row["base"], row["data"]
     if base is None or data is None:
         return gap(t(STEP_TITLES["prepare"]), t)
-    facts = [(t(title), str(base.get(name))) for name, title in MODEL_FACTS.items()]
-    facts += [(t("parameters"), count(base.get("n_parameters"))), (t("dataset"), str(data.get("source")))]
+    facts: list[tuple[str, Cell]] = [(t(title), Mono(str(base.get(name)))) for name, title in MODEL_FACTS.items()]
+    facts += [(t("parameters"), count(base.get("n_parameters"))), (t("dataset"), Mono(str(data.get("source"))))]
+    facts += [(t(title), Mono(str(data[name]))) for name, title in DATA_FACTS.items() if data.get(name)]
     for part, title in DATA_PARTS.items():
         counts = data.get(part) or {}
         facts.append(
@@ -134,48 +150,171 @@ def data(row: dict[str, Any], t: Translate) -> Section:
             )
         )  # fmt: skip
     if topics := data.get("held_out_topics"):
-        facts.append((t("topics kept aside"), ", ".join(topics)))
+        facts.append((t("topics kept aside"), Words(", ".join(topics))))
     return Section(t(STEP_TITLES["prepare"]), (facts_table(facts, t),))
 
 
 def environment(row: dict[str, Any], t: Translate) -> Section:
+    """What the check found on the machine, and what memory the run took."""
     hardware = row["hardware"]
     rows = [
-        (check["name"], Mark(check["status"], t(check["status"])), check["found"], check["fix"])
+        (t.told(check["name"]), Mark(check["status"], t(check["status"])), *_found(check, t))
         for check in row["environment"]
     ]
-    blocks: list[Block] = [Picture("memory", t("Memory of AEGIS over the whole run"))]
-    peaks = [(t(title), size(hardware[name])) for name, title in PEAKS.items() if hardware.get(name)]
-    blocks += [facts_table(peaks, t)] if peaks else []
-    blocks.append(
+    blocks: list[Block] = [
         Table((t("what"), t("state"), t("found"), t("what mends it")), tuple(rows))
         if rows
         else Missing(t("The environment was not checked."))
-    )
-    timings = [(t(STEP_TITLES[step]), f"{timing['seconds']:.1f}") for step, timing in row["timings"].items()]
-    blocks.append(Table((t("step"), t("seconds")), tuple(timings), frozenset({1})))
+    ]
+    blocks.append(Picture("memory", t("Memory of AEGIS over the whole run")))
+    peaks: list[tuple[str, Cell]] = [(t(title), size(hardware[n])) for n, title in PEAKS.items() if hardware.get(n)]
+    blocks += [facts_table(peaks, t)] if peaks else []
     return Section(t(STEP_TITLES["check"]), tuple(blocks))
 
 
-def plan(row: dict[str, Any], t: Translate) -> Section:
-    values = [(name, plain(value)) for name, value in flat(row["plan"]).items()]
-    seeds = ", ".join(f"{name} = {value}" for name, value in row["seeds"].items())
-    return Section(
-        t("Plan"),
+def _found(check: dict[str, str], t: Translate) -> tuple[Cell, Cell]:
+    return Words(t.told(check["found"])), Words(t.told(check["fix"]))
+
+
+def course(row: dict[str, Any], t: Translate) -> Section:
+    """When each step ran, how often it was tried, and what was warned of on the way."""
+    steps = [
         (
-            Text(t("Seeds: {seeds}", seeds=seeds)),
-            Table((t("setting"), t("value")), tuple(values), fold_title=t("All settings")),
-        ),
+            t(STEP_TITLES[step]),
+            _ended(row["timings"].get(step), t),
+            duration((row["timings"].get(step) or {}).get("seconds"), t),
+            str(sum(attempt["step"] == step for attempt in row["attempts"])),
+            str((row["timings"].get(step) or {}).get("version", NONE)),
+            Mark(str(state), t(STATES[str(state)])),
+        )
+        for step, state in row["steps"].items()
+    ]
+    header = (t("step of the ritual"), t("finished"), t("time"), t("starts"), "AEGIS", t("state"))
+    blocks: list[Block] = [Table(header, tuple(steps), frozenset({2, 3}))]
+    cut = [attempt for attempt in row["attempts"] if attempt["end"] != "finished"]
+    if cut:
+        rows = [
+            (date(a["started_at"], t), t(STEP_TITLES.get(a["step"], a["step"])), t(ENDS[a["end"]]), _why(a, t))
+            for a in cut
+        ]
+        heading = (t("started"), t("step of the ritual"), t("how it ended"), t("reason"))
+        blocks.append(Table(heading, tuple(rows), caption=t("Starts that did not come to their end")))
+    if row["warnings"]:
+        told = [
+            (date(w["first_at"], t), t(STEP_TITLES.get(w["step"], w["step"])), Words(_warned(w, t)), str(w["n"]))
+            for w in row["warnings"]
+        ]
+        heading = (t("first at"), t("step of the ritual"), t("warning"), t("times"))
+        blocks.append(Table(heading, tuple(told), frozenset({3}), caption=t("Warnings")))
+    elif row["attempts"]:
+        blocks.append(Text(t("No warning was given.")))
+    return Section(t("Course of the run"), tuple(blocks))
+
+
+def _ended(timing: dict[str, Any] | None, t: Translate) -> str:
+    return date(timing["finished_at"], t) if timing else NONE
+
+
+def _why(attempt: dict[str, Any], t: Translate) -> Words:
+    return Words(t.told(attempt["reason"]) if attempt["reason"] else NONE)
+
+
+def _warned(warning: dict[str, Any], t: Translate) -> str:
+    """By its own template where the journal has one: what was filled in may be anything."""
+    template, values = warning["template"], warning["values"]
+    said = t.told(template) if template else ""
+    return said.format(**values) if said and said != template else t.told(warning["text"])
+
+
+def plan(row: dict[str, Any], t: Translate) -> Section:
+    """The settings somebody or a search chose, what fixes the dice, the versions; every setting behind a fold."""
+    blocks: list[Block] = []
+    if row["differences"]:
+        rows = [
+            (
+                Mono(difference["name"]),
+                Words(plain(difference["value"])),
+                Words(plain(difference["default"])),
+                t(STEP_TITLES[difference["source"]]) if difference["source"] in STEP_TITLES else t("chosen"),
+                _meaning(difference["name"], t),
+            )
+            for difference in row["differences"]
+        ]
+        header = (t("setting"), t("value"), t("default"), t("set by"), t("meaning"))
+        blocks.append(Table(header, tuple(rows), caption=t("Settings that differ from those a new run starts with")))
+    else:
+        blocks.append(Text(t("Every setting is the one a new run starts with.")))
+    seeds = [(Mono(name), str(value), _meaning(name, t)) for name, value in row["seeds"].items()]
+    blocks.append(Table((t("seed"), t("value"), t("meaning")), tuple(seeds), caption=t("Seeds")))
+    versions = [(name, Words(t.told(str(found)))) for name, found in row["versions"].items() if found]
+    blocks.append(
+        Table((t("what"), t("version")), tuple(versions), caption=t("Versions, as the environment check found them"))
+        if len(versions) > 1
+        else Missing(t("The versions are not known: the environment was not checked."))
     )
+    values = [(Mono(name), Words(plain(value)), _meaning(name, t)) for name, value in flat(row["plan"]).items()]
+    blocks.append(Table((t("setting"), t("value"), t("meaning")), tuple(values), fold_title=t("All settings")))
+    return Section(t("Plan, seeds and versions"), tuple(blocks))
+
+
+@cache
+def _meanings() -> dict[str, str]:
+    """Help of every setting by its full name."""
+    found = {}
+    for name in flat(Plan().model_dump()):
+        section: type[BaseModel] = Plan
+        *sections, last = name.split(".")
+        for part in sections:
+            section = type(section.model_fields[part].default)
+        found[name] = section.model_fields[last].description or ""
+    return found
+
+
+def _meaning(name: str, t: Translate) -> str:
+    return t.told(_meanings().get(name, ""))
 
 
 def files(row: dict[str, Any], t: Translate) -> Section:
-    rows = [(f["step"], f["path"], size(f["bytes"]), f["sha256"]) for f in row["files"]]
-    header = (t("step"), t("file"), t("size"), "SHA-256")
-    note = t("As recorded when each step finished; aegis verify compares them with the disk.")
-    return Section(t("Files"), (Text(note), Table(header, tuple(rows), frozenset({2}), t("All files"))))
+    """Every output of every step, compared with the disk while this log was written."""
+    found = row["files"]
+    if not found:
+        return Section(t("Files"), (Missing(t("No step has left a file.")),))
+    states = [file["now"] for file in found]
+    said = t("{n} files of {bytes} in all; each was read again and compared with the SHA-256 its step recorded: "
+             "{n_same} are unchanged.", n=len(found), bytes=size(sum(f["bytes"] for f in found)),
+             n_same=states.count("same"))  # fmt: skip
+    blocks: list[Block] = [Text(said)]
+    wrong = [file for file in found if file["now"] != "same"]
+    blocks += [Missing(t("{file}: {state}", file=file["path"], state=t(NOW[file["now"]][1]))) for file in wrong]
+    rows = [(Mono(f["path"]), size(f["bytes"]), on_disk(f["now"], t), Mono(f["sha256"])) for f in found]
+    header = (t("file"), t("size"), t("on disk now"), "SHA-256")
+    blocks.append(Table(header, tuple(rows), frozenset({1}), t("All files")))
+    return Section(t("Files"), tuple(blocks))
 
 
 def commands(row: dict[str, Any], t: Translate) -> Section:
+    """What to type, with what it was done, and what tells whether it came out the same."""
     text = t("The same run again, in a new folder REPEAT:")
-    return Section(t("To repeat"), (Text(text), Code(tuple(row["commands"]))))
+    versions = ", ".join(f"{name} {found}" for name, found in row["versions"].items() if found and name in NAMED)
+    blocks: list[Block] = [Text(text), Code(tuple(row["commands"]), "sh")]
+    if versions:
+        made = "This one was made with {versions}; python start.py installs the versions that AEGIS pins."
+        blocks.append(Text(t(made, versions=versions)))
+    blocks.append(
+        Text(
+            t(
+                "Whether it came out the same is for the SHA-256 of the weights and GGUF files to say: compare both "
+                "lists of files. Another processor, GPU or version may round differently."
+            )
+        )
+    )
+    if any(row["plan"].get(section, {}).get("directory") for section in ("fuse", "export")):
+        blocks.append(
+            Text(
+                t(
+                    "Folders outside the run are left out of the commands: they belong to this run. A GGUF file "
+                    "written outside carries its run's name, so its SHA-256 differs."
+                )
+            )
+        )
+    return Section(t("To repeat"), tuple(blocks))

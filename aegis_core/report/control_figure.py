@@ -32,7 +32,7 @@ def paint_controls(figure: Figure, row: dict[str, Any], arms: Mapping[Any, Rows]
     if found := row["control"]["transition"]["step"]:
         for axes in (above, below):
             axes.axvline(found, color=HELD_OUT, linewidth=1.2, label=t("observed transition"))
-    above.set(title=t("Loss of the gated run and its controls, and what they differ by"), ylabel=t("nats per token"))
+    above.set(ylabel=t("nats per token"))
     below.set(xlabel=t("step"), ylabel=t("gated − control"))
     for axes in (above, below):
         axes.margins(y=0.14)

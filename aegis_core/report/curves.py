@@ -7,7 +7,12 @@ from matplotlib.axes import Axes
 from .phrases import Translate
 
 LOSS, CONTROL, HELD_OUT, MEMORY, ALPHA = "#2b6cb0", "#8a8f98", "#7b4fb5", "#1f8a84", "#a8811b"
-INK, FAINT, PHASE_SHADES = "#2a2d33", "#d9dce1", {"latent": "#f4f5f7", "critical": "#fbf1d8", "settled": "#eaf3ef"}
+INK, FAINT, PAPER, PHASE_SHADES = (
+    "#2a2d33",
+    "#d9dce1",
+    "#fffffe",
+    {"latent": "#f4f5f7", "critical": "#fbf1d8", "settled": "#eaf3ef"},
+)
 MOST_POINTS = 2000
 Rows = list[dict[str, Any]]
 

@@ -66,6 +66,7 @@ class Evidence:
 
     def sha256(self, path: Path) -> str:
         """The file's hash now, computed once."""
+        path = path.resolve()
         if path not in self._hashes:
             self._before_hash()
             self._hashes[path] = sha256_of_file(path)
@@ -89,6 +90,14 @@ class Evidence:
             elif self.sha256(path) != recorded[path.resolve()].sha256:
                 problems.append(phrase("{file} is not the file its step finished with", file=self.shown(path)))
         return problems
+
+    def compared(self, artifact: Artifact) -> str:
+        """same, changed or missing: the file as it lies there now against what its step recorded."""
+        path = self.run.output_path(artifact).resolve()
+        if not path.is_file():
+            return "missing"
+        same = path.stat().st_size == artifact.bytes and self.sha256(path) == artifact.sha256
+        return "same" if same else "changed"
 
     def shown(self, path: Path) -> str:
         """Short where the file lies in the run, whole elsewhere."""

@@ -4,20 +4,19 @@ import math
 from typing import Any
 
 from .. import plan as plans
-from ..events import Telemetry
 from ..freshness import STEPS, State, states
-from ..journal import replay
-from ..plan import DEMO, Plan, demo_plan
+from ..plan import Plan
 from ..run_directory import RunDirectory
 from ..search import schedule_space
 from ..soul.schedule import critical_step, gate, half_open_step, phases
 from .evidence import Evidence, Gap
+from .history import History
 
 PACKAGES = (
-    *("Python", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "optuna"),
-    *("gguf", "libgguf", "xllamacpp", "bitsandbytes", "Ollama"),
+    *("Python", "torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets", "optuna"),
+    *("numpy", "gguf", "libgguf", "xllamacpp", "bitsandbytes", "Ollama"),
 )
-HARDWARE = ("GPU", "RAM")
+HARDWARE = ("system", "processor", "GPU", "RAM")
 
 
 def optional_json(evidence: Evidence, step: str, name: str, kind: type) -> Any:
@@ -42,29 +41,10 @@ def versions(evidence: Evidence, rows: list[dict[str, str]]) -> dict[str, str]:
     return {"AEGIS": ", ".join(sorted(set(made_by.values())))} | found
 
 
-def hardware(evidence: Evidence, rows: list[dict[str, str]]) -> dict[str, Any]:
+def hardware(rows: list[dict[str, str]], history: History) -> dict[str, Any]:
     """GPU and memory as the check found them, and the largest readings while the steps ran."""
     found: dict[str, Any] = {row["name"]: row["found"] for row in rows if row["name"] in HARDWARE}
-    readings = telemetry(evidence)
-    for name in ("ram_own_bytes", "vram_own_bytes", "vram_used_bytes"):
-        values = [value for reading in readings if (value := reading[name]) is not None]
-        found[f"peak_{name}"] = max(values, default=None)
-    return found
-
-
-def telemetry(evidence: Evidence) -> list[dict[str, Any]]:
-    """Memory readings of all steps before the report: at (seconds), stage, ram_own_bytes, vram_own_bytes, …"""
-    return [
-        {
-            "at": event.at,
-            "stage": event.stage,
-            "ram_own_bytes": event.ram_own_bytes,
-            "vram_own_bytes": event.vram_own_bytes,
-            "vram_used_bytes": event.vram_used_bytes,
-        }
-        for event in replay(evidence.run.events_path)
-        if isinstance(event, Telemetry) and event.stage != "report"
-    ]
+    return found | history.peaks
 
 
 def metrics(evidence: Evidence) -> list[dict[str, Any]]:
@@ -149,19 +129,29 @@ def _study(evidence: Evidence, plan: Plan, step: str) -> dict[str, Any] | None:
 
 
 def recorded_files(evidence: Evidence) -> list[dict[str, Any]]:
-    """Every output of every finished step with the hash it was recorded with."""
+    """Every output of every finished step with the hash it was recorded with, and whether it is the same now."""
     return [
-        {"step": step.id, "path": artifact.path, "bytes": artifact.bytes, "sha256": artifact.sha256}
+        {
+            "step": step.id,
+            "path": artifact.path,
+            "bytes": artifact.bytes,
+            "sha256": artifact.sha256,
+            "now": evidence.compared(artifact),
+        }
         for step in STEPS
         if step.id != "report" and (done := evidence.done(step.id))
         for artifact in done.outputs
     ]
 
 
-def timings(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Step -> seconds of its last attempt and Unix time at which it finished."""
+def timings(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Step -> seconds of its last attempt, Unix time at which it finished, version of AEGIS that did it."""
     finished = {step.id: evidence.done(step.id) for step in STEPS if step.id != "report"}
-    return {name: {"seconds": d.seconds, "finished_at": d.finished_at} for name, d in finished.items() if d}
+    return {
+        name: {"seconds": d.seconds, "finished_at": d.finished_at, "version": d.version}
+        for name, d in finished.items()
+        if d
+    }
 
 
 def step_states(run: RunDirectory, plan: Plan) -> dict[str, str]:
@@ -172,40 +162,6 @@ def step_states(run: RunDirectory, plan: Plan) -> dict[str, str]:
 def gaps(run: RunDirectory, plan: Plan) -> list[str]:
     """Steps that are neither finished nor switched off."""
     return [name for name, state in step_states(run, plan).items() if state not in (State.DONE, State.DISABLED)]
-
-
-def seeds(plan: Plan) -> dict[str, int]:
-    """Every seed of the plan by its name."""
-    return {
-        name: value for name, value in flat(plan.model_dump(mode="json")).items() if name.rpartition(".")[2] == "seed"
-    }
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every setting of a plan's tree by its full name."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
-def commands(plan: Plan) -> list[str]:
-    """What to type to repeat this run: a new run with every setting that is not a default, and its start."""
-    demo = plan.model.source == DEMO
-    defaults = flat((demo_plan() if demo else Plan()).model_dump(mode="json"))
-    differing = {name: value for name, value in flat(plan.model_dump(mode="json")).items() if value != defaults[name]}
-    settings = "".join(f' --set "{name}={_typed(value)}"' for name, value in differing.items())
-    return [
-        f"aegis new REPEAT{' --demo' if demo else ''}{settings}",
-        "aegis run REPEAT",
-        "aegis verify REPEAT",
-    ]
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _is_finite(value: Any) -> bool:

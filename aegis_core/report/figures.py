@@ -1,6 +1,7 @@
 """The figures of the run log as SVG, drawn without a display and without anybody's matplotlib settings."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .control_figure import paint_controls
-from .curves import ALPHA, CONTROL, FAINT, HELD_OUT, INK, LOSS, MEMORY, Rows, phase_bands, smoothed, thin
+from .curves import ALPHA, CONTROL, FAINT, HELD_OUT, INK, LOSS, MEMORY, PAPER, Rows, phase_bands, smoothed, thin
 from .phrases import STEP_TITLES, Translate, translator
+from .quality import STAGE_TITLES
+from .svg import for_page
 
 JAPANESE_FONTS = (
     *("Yu Gothic", "Yu Gothic UI", "Meiryo", "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans"),
     *("IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "MS Gothic", "Noto Serif CJK JP"),
 )
 STYLE: Any = {
-    "svg.fonttype": "path",  # glyphs travel with the picture: no font is needed where it is looked at
+    "svg.fonttype": "none",  # text stays text: found, read aloud, and set in the reader's own font
     "svg.hashsalt": "aegis",
     "font.size": 10,
     "axes.edgecolor": FAINT,
@@ -43,12 +46,12 @@ STYLE: Any = {
 def draw(
     row: dict[str, Any], metrics: Rows, readings: Rows, language: str, arms: Mapping[Any, Rows] | None = None
 ) -> dict[str, str]:
-    """Name -> SVG text for every figure there is data for; Latin labels where no Japanese font is installed.
+    """Name -> an <svg> element for every figure there is data for, as it stands in a page; `standalone` makes a file
+    of it. Colours are the page's own, so that they follow its theme.
 
     `arms` are the rows of the gated run and its controls by kind.
     """
-    font = _japanese_font() if language == "ja" else None
-    t = translator("en" if language == "ja" and font is None else language)
+    t = translator(language)
     wanted: dict[str, Callable[[Figure], bool]] = {
         "loss": lambda figure: _loss(figure, row, metrics, t),
         "alpha": lambda figure: _alpha(figure, row, metrics, t),
@@ -58,15 +61,19 @@ def draw(
         "search": lambda figure: _study(figure, row["studies"]["search"], t, min),
         "schedule": lambda figure: _study(figure, row["studies"]["schedule"], t, max),
     }
-    with _own_style(font):
-        return {name: svg for name, paint in wanted.items() if (svg := _svg(paint))}
+    with _own_style(_japanese_font() if language == "ja" else None):
+        return {name: for_page(svg, name) for name, paint in wanted.items() if (svg := _svg(paint))}
 
 
 @contextmanager
 def _own_style(font: str | None) -> Iterator[None]:
-    """matplotlib's defaults and STYLE, whatever the user or another part of the program has set; undone afterwards."""
+    """matplotlib's defaults and STYLE, whatever the user or another part of the program has set; undone afterwards.
+
+    Fonts only serve to measure: where none has the letters, their width is guessed, and the reader has a font.
+    """
     families = [font, "DejaVu Sans"] if font else ["DejaVu Sans"]
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE | {"font.family": families})
         yield
@@ -106,7 +113,6 @@ def _loss(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> b
     axes.set(xlabel=t("step"), ylabel=t("nats per token"))
     phase_bands(axes, row, t)
     axes.legend(loc="upper right", ncols=2)
-    figure.axes[0].set_title(t("Loss"))
     return True
 
 
@@ -141,8 +147,8 @@ def _alpha(figure: Figure, row: dict[str, Any], metrics: Rows, t: Translate) -> 
     marks = ((points["critical_step"], "D", t("critical point")), (points["half_open_step"], "s", t("gate half open")))
     for step, marker, label in marks:
         if step in by_step:
-            axes.plot([step], [by_step[step]], marker, color=ALPHA, markeredgecolor="white", markersize=8, label=label)
-    axes.set(title=t("Alpha and gate"), xlabel=t("step"), ylabel="α")
+            axes.plot([step], [by_step[step]], marker, color=ALPHA, markeredgecolor=PAPER, markersize=8, label=label)
+    axes.set(xlabel=t("step"), ylabel="α")
     phase_bands(axes, row, t)
     gate = axes.twinx()
     gate.spines["right"].set_visible(True)
@@ -165,10 +171,10 @@ def _quality(figure: Figure, row: dict[str, Any], t: Translate) -> bool:
         axes.annotate(f"{loss:.4f}", (place, loss), xytext=(9, 4), textcoords="offset points", fontsize=9)
     if "base" in stages:
         axes.axhline(stages["base"]["loss"], color=HELD_OUT, linestyle="--", linewidth=1)
-    axes.set_xticks(range(len(stages)), [t(name) for name in stages])
+    axes.set_xticks(range(len(stages)), [t(STAGE_TITLES[name]).replace(" ", "\n", 1) for name in stages])
     axes.set_xlim(-0.4, len(stages) - 0.4)
     axes.margins(y=0.2)
-    axes.set(title=t("Held-out loss at every stage, with its standard error"), ylabel=t("nats per token"))
+    axes.set(ylabel=t("nats per token"))
     return True
 
 
@@ -199,7 +205,7 @@ def _memory(figure: Figure, readings: Rows, t: Translate) -> bool:
                 rotation=90,
                 va="top",
             )
-    axes.set(title=t("Memory"), xlabel=t("minutes at work"), ylabel="GB", ylim=(0, 1.4 * axes.get_ylim()[1]))
+    axes.set(xlabel=t("minutes at work"), ylabel="GB", ylim=(0, 1.4 * axes.get_ylim()[1]))
     axes.legend(loc="lower right")
     return True
 
@@ -215,9 +221,7 @@ def _study(
     axes.plot(*zip(*complete, strict=True), "o", color=LOSS, markersize=4, alpha=0.6, label=t("completed trial"))
     so_far = [better(value for _, value in complete[: i + 1]) for i in range(len(complete))]
     axes.step([number for number, _ in complete], so_far, where="post", color=CONTROL, label=t("best so far"))
-    axes.set(
-        title=t("Trials of the study"), xlabel=t("trial"), ylabel=t("held-out loss") if better is min else t("score")
-    )
+    axes.set(xlabel=t("trial"), ylabel=t("held-out loss") if better is min else t("score"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
     return True

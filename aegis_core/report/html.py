@@ -1,65 +1,72 @@
 """The run log as one HTML file that needs nothing else: figures inside, no script, every text escaped."""
 
-import base64
-from html import escape
+import html
 
-from .document import Beside, Block, Cell, Code, Document, Fold, Mark, Missing, Picture, Said, Section, Table, Text
+from ..resources import RESOURCES
+from .document import (
+    Beside,
+    Block,
+    Cell,
+    Code,
+    Document,
+    Figure,
+    Figures,
+    Fold,
+    Mark,
+    Missing,
+    Mono,
+    Picture,
+    Said,
+    Section,
+    Table,
+    Text,
+    Words,
+)
+from .foreign import shown
 
 SIGNS = {"pass": "✓", "ok": "✓", "done": "✓", "fail": "✗", "missing": "✗", "warning": "!", "stale": "!"}
-GOOD, BAD = {"pass", "ok", "done"}, {"fail", "missing"}
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-CSS = """
-:root { color-scheme: light dark; --ink: #2a2d33; --faint: #646973; --line: #dfe2e7; --paper: #ffffff;
-  --shade: #f6f7f9; --gold: #7d5f12; --good: #1b6e3c; --bad: #b3261e; --warn: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e6ea; --faint: #a3a8b2; --line: #3a3e46; --paper: #1b1d21;
-  --shade: #24272c; --gold: #d9b65a; --good: #6fcf97; --bad: #ff8a80; --warn: #f0b860; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.6; font-size: 15px;
-  font-family: "Segoe UI", "Yu Gothic UI", "Hiragino Sans", "Noto Sans CJK JP", "Noto Sans", sans-serif; }
-main { max-width: 960px; margin: 0 auto; padding: 24px 24px 64px; }
-h1 { font-size: 28px; font-weight: 600; margin: 24px 0 0; border-bottom: 2px solid var(--gold); padding-bottom: 8px; }
-h2 { font-size: 20px; font-weight: 600; margin: 40px 0 12px; }
-.subtitle, .remark { color: var(--faint); font-size: 13px; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; margin: 8px 0; }
-th { text-align: left; font-weight: 600; color: var(--faint); }
-th, td { padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { overflow-wrap: break-word; }
-.number { text-align: right; white-space: nowrap; }
-.mark { white-space: nowrap; font-weight: 600; }
-.good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); }
-figure { margin: 12px 0; background: #ffffff; border: 1px solid var(--line); border-radius: 8px; padding: 8px; }
-figure img { width: 100%; display: block; }
-pre, blockquote { background: var(--shade); border-radius: 8px; padding: 12px 16px; margin: 8px 0; }
-pre { overflow-x: auto; font-size: 13px; white-space: pre-wrap; overflow-wrap: anywhere; }
-blockquote { white-space: pre-wrap; border-left: 3px solid var(--gold); }
-.missing { border: 1px dashed var(--warn); color: var(--warn); border-radius: 8px; padding: 8px 16px; }
-.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 0 24px; }
-.said { min-width: 0; } .said blockquote { overflow-wrap: anywhere; }
-.who { margin: 8px 0 0; font-weight: 600; font-size: 13px; }
-.fold { border: 1px solid var(--line); border-radius: 8px; padding: 0 16px; margin: 8px 0; }
-.fold > summary { color: var(--ink); font-size: 15px; padding: 4px 0; }
-summary { cursor: pointer; color: var(--faint); font-size: 13px; margin: 8px 0; }
-@media print { details { display: block; } main { max-width: none; } }
-"""
+COLOURS = {"✓": "good", "✗": "bad", "!": "warn"}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def render(document: Document, figures: dict[str, str]) -> str:
-    """The whole page; `figures` are SVG texts by name."""
-    body = "".join(_section(section, figures) for section in document.sections)
+    """The whole page; `figures` are SVG elements by name."""
+    lead = "".join(_block(block, figures) for block in document.lead)
+    sections = "".join(_section(section, figures) for section in document.sections)
+    style = (RESOURCES / "report" / "page.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html>\n<html lang="{escape(document.language)}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(document.title)}</title>\n<style>{CSS}</style>\n</head>\n<body><main>\n"
-        f'<h1>{escape(document.title)}</h1>\n<p class="subtitle">{escape(document.subtitle)}</p>\n'
-        f"{body}</main></body>\n</html>\n"
+        f"<title>{escape(f'{document.title} – {document.kicker}')}</title>\n<style>\n{style}</style>\n</head>\n"
+        f'<body><a class="skip" href="#content">{escape(document.sections[0].title)}</a>\n<div class="page">\n'
+        f'<header><p class="kicker">{escape(document.kicker)}</p>\n<h1>{escape(document.title)}</h1>\n'
+        f'<p class="subtitle">{escape(document.subtitle)}</p>\n{lead}</header>\n'
+        f'{_contents(document)}<main id="content">\n{sections}</main></div></body>\n</html>\n'
     )
+
+
+def escape(text: str) -> str:
+    """What cannot be seen is made visible, what HTML would take for its own is not."""
+    return html.escape(shown(text))
+
+
+def _contents(document: Document) -> str:
+    """Where each section is, and which have a gap."""
+    gap = '<span class="mark warn">!</span>'
+    lines = "".join(
+        f'<li><a href="#{escape(section.anchor)}">{escape(section.title)}</a>{gap if section.has_gap else ""}</li>\n'
+        for section in document.sections
+    )
+    name = escape(document.contents)
+    return f'<nav aria-label="{name}"><p>{name}</p>\n<ol>\n{lines}</ol></nav>\n'
 
 
 def _section(section: Section, figures: dict[str, str]) -> str:
     blocks = "".join(_block(block, figures) for block in section.blocks)
-    return f"<section>\n<h2>{escape(section.title)}</h2>\n{blocks}</section>\n"
+    name = escape(section.anchor)
+    title = f'<h2 id="{name}-title">{escape(section.title)}</h2>'
+    return f'<section id="{name}" aria-labelledby="{name}-title">\n{title}\n{blocks}</section>\n'
 
 
 def _block(block: Block, figures: dict[str, str]) -> str:
@@ -67,46 +74,84 @@ def _block(block: Block, figures: dict[str, str]) -> str:
         case Text(text):
             return f"<p>{escape(text)}</p>\n"
         case Missing(text):
-            return f'<p class="missing">{escape(text)}</p>\n'
+            return f'<p class="missing">! {escape(text)}</p>\n'
         case Code(lines):
-            return f"<pre><code>{escape(chr(10).join(lines))}</code></pre>\n"
+            return f'<pre tabindex="0"><code>{escape(chr(10).join(lines))}</code></pre>\n'
         case Picture(name, alt):
             return _picture(figures[name], alt) if name in figures else ""
         case Beside(sides):
             return f'<div class="beside">\n{"".join(map(_said, sides))}</div>\n'
+        case Figures(found):
+            return f'<dl class="figures">\n{"".join(map(_figure, found))}</dl>\n'
         case Fold(title, marks, blocks):
             inside = "".join(_block(inner, figures) for inner in blocks)
             told = " ".join(map(_mark, marks))
-            return f'<details class="fold"><summary>{escape(title)} {told}</summary>\n{inside}</details>\n'
+            return f'<details class="fold"><summary><bdi>{escape(title)}</bdi> {told}</summary>\n{inside}</details>\n'
         case Table():
             return _table(block)
+
+
+def _figure(figure: Figure) -> str:
+    return (
+        f'<div><dt>{escape(figure.label)}</dt><dd class="value">{escape(figure.value)}</dd>'
+        f'<dd class="remark">{escape(figure.remark)}</dd></div>\n'
+    )
 
 
 def _said(said: Said) -> str:
     return (
         f'<div class="said"><p class="who">{escape(said.who)} {_mark(said.mark)}</p>\n'
-        f'<blockquote>{escape(said.text)}</blockquote>\n<p class="remark">{escape(said.remark)}</p></div>\n'
+        f'<blockquote dir="auto">{escape(said.text)}</blockquote>\n<p class="remark">{escape(said.remark)}</p></div>\n'
     )
 
 
 def _table(table: Table) -> str:
-    numeric = [' class="number"' if i in table.numeric else "" for i in range(len(table.header))]
-    head = "".join(f"<th{n}>{escape(text)}</th>" for n, text in zip(numeric, table.header, strict=True))
-    rows = ("".join(f"<td{n}>{_cell(cell)}</td>" for n, cell in zip(numeric, row, strict=True)) for row in table.rows)
-    body = "".join(f"<tr>{row}</tr>\n" for row in rows)
-    html = f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n'
-    return f"<details><summary>{escape(table.fold_title)}</summary>\n{html}</details>\n" if table.fold_title else html
+    classes = ["number" if i in table.numeric else "" for i in range(len(table.header))]
+    head = "".join(
+        f'<th scope="col"{_attribute("class", name)}>{escape(text)}</th>'
+        for name, text in zip(classes, table.header, strict=True)
+    )
+    body = "".join(_row(table, row, classes) for row in table.rows)
+    caption = f"<caption>{escape(table.caption)}</caption>\n" if table.caption else ""
+    form = "" if table.numeric else ' class="stack"'
+    name = escape(table.caption or table.fold_title or table.header[0])
+    made = (
+        f'<div class="wide" role="region" aria-label="{name}" tabindex="0"><table{form}>\n{caption}'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
+    )
+    return f"<details><summary>{escape(table.fold_title)}</summary>\n{made}</details>\n" if table.fold_title else made
+
+
+def _row(table: Table, row: tuple[Cell, ...], classes: list[str]) -> str:
+    """The first cell names the row; the others carry their column's name for screens too narrow for columns."""
+    first, *others = row
+    cells = f'<th scope="row"{_attribute("class", classes[0])}>{_cell(first)}</th>'
+    for name, title, cell in zip(classes[1:], table.header[1:], others, strict=True):
+        bare = "bare" if isinstance(cell, Mark) or not title else ""
+        cells += f'<td data-label="{escape(title)}"{_attribute("class", name or bare)}>{_cell(cell)}</td>'
+    return f"<tr>{cells}</tr>\n"
+
+
+def _attribute(name: str, value: str) -> str:
+    return f' {name}="{value}"' if value else ""
 
 
 def _cell(cell: Cell) -> str:
-    return _mark(cell) if isinstance(cell, Mark) else escape(cell)
+    match cell:
+        case Mark():
+            return _mark(cell)
+        case Mono(text):
+            return f'<code class="mono">{escape(text)}</code>'
+        case Words(text):
+            return f"<bdi>{escape(text)}</bdi>"
+    return escape(cell)
 
 
 def _mark(mark: Mark) -> str:
-    colour = "good" if mark.status in GOOD else "bad" if mark.status in BAD else "warn"
-    return f'<span class="mark {colour}">{SIGNS.get(mark.status, "–")} {escape(mark.text)}</span>'
+    sign = SIGNS.get(mark.status, "–")
+    return f'<span class="mark {COLOURS.get(sign, "none")}">{sign} {escape(mark.text)}</span>'
 
 
 def _picture(svg: str, alt: str) -> str:
-    data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
-    return f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}"></figure>\n'
+    named = svg.replace("<svg ", f'<svg aria-label="{escape(alt)}" ', 1)
+    return f'<figure><figcaption>{escape(alt)}</figcaption>\n<div class="plot" tabindex="0">{named}</div></figure>\n'

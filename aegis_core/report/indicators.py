@@ -1,7 +1,7 @@
 """The seven success indicators, recomputed from the run's files; what a step claims about itself counts for nothing."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,22 @@ from ..chat.overruling import Overrule, answered_id, applying
 from ..chat.questions import question_of
 from ..chat.verdict import AnswerVerdict, Surprise
 from ..plan import GOLDEN_RATIO
-from ..run_directory import RunDirectory, sha256_of_json
+from ..run_directory import sha256_of_json
 from ..soul.gate import Soul, load_soul
 from ..training.early_stopping import stopped_early
 from .evidence import Evidence, Gap
 from .findings import SKIPPED, Finding, guarded, judged
+from .limits import FUSED_RECORD, HEAD_LIMIT, LOGIT_LIMITS, LOSS_LIMIT, TOP1_LIMIT
 from .phrases import Phrase, phrase
 from .quality import FOUR_BITS
 
 ALPHA_TOLERANCE = 1e-3
-LOSS_LIMIT = 1e-3
-TOP1_LIMIT = 0.99
-HEAD_LIMIT = 1e-4
-LOGIT_LIMITS = {"float32": 1e-3, "float16": 0.15, "bfloat16": 1.0}
-FUSED_RECORD = "aegis.json"
 SHOWN_DIGITS = 12  # how much of a hash the chat step shows
 NUMBERS_OF_A_STEP = ("loss", "alpha", "gate", "learning_rate", "grad_norm", "tokens", "seconds")
 
 
-def indicators(run: RunDirectory, before_hash: Callable[[], None] = lambda: None) -> dict[str, Finding]:
+def indicators(evidence: Evidence) -> dict[str, Finding]:
     """Name -> finding for all seven, in the order of the ritual. Reads and hashes files, loads no model."""
-    evidence = Evidence(run, before_hash)
     return {
         "training_completed": training_completed(evidence),
         "alpha_reached": alpha_reached(evidence),

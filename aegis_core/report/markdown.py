@@ -2,21 +2,44 @@
 
 import re
 
-from .document import Beside, Block, Cell, Code, Document, Fold, Mark, Missing, Picture, Said, Section, Table, Text
+from .document import (
+    Beside,
+    Block,
+    Cell,
+    Code,
+    Document,
+    Figures,
+    Fold,
+    Mark,
+    Missing,
+    Mono,
+    Picture,
+    Said,
+    Section,
+    Table,
+    Text,
+    Words,
+)
+from .foreign import shown
 from .html import SIGNS
 
-_SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
+_SPECIAL = re.compile(r"([\\`*_~\[\]<>|#$])|(&)(?=#?\w+;)")
+_LINE_START = re.compile(r"^(\d+)([.)])(?=\s|$)|^([-+=])")
+_ADDRESS = re.compile(r"(?i)\b(https?|ftp)(?=://)|\b(www)(?=\.)")
 
 
 def render(document: Document, figure_links: dict[str, str]) -> str:
     """The whole log; `figure_links` are paths of the figures by name, as seen from the log."""
-    sections = "\n".join(_section(section, figure_links) for section in document.sections)
-    return f"# {_escape(document.title)}\n\n{_escape(document.subtitle)}\n\n{sections}"
+    title = f"# {_escape(document.kicker)}: {_escape(document.title)}\n\n{_escape(document.subtitle)}\n\n"
+    return title + blocks(document.lead, figure_links) + sections(document.sections, figure_links)
 
 
-def _section(section: Section, figure_links: dict[str, str]) -> str:
-    blocks = [text for block in section.blocks if (text := _block(block, figure_links))]
-    return f"## {_escape(section.title)}\n\n" + "".join(f"{text}\n\n" for text in blocks)
+def sections(found: tuple[Section, ...], figure_links: dict[str, str]) -> str:
+    return "\n".join(f"## {_escape(each.title)}\n\n{blocks(each.blocks, figure_links)}" for each in found)
+
+
+def blocks(found: tuple[Block, ...], figure_links: dict[str, str]) -> str:
+    return "".join(f"{text}\n\n" for block in found if (text := _block(block, figure_links)))
 
 
 def _block(block: Block, figure_links: dict[str, str]) -> str:
@@ -25,41 +48,51 @@ def _block(block: Block, figure_links: dict[str, str]) -> str:
             return _escape(text)
         case Missing(text):
             return f"> **! {_escape(text)}**"
-        case Code(lines):
-            return _fenced("\n".join(lines))
+        case Code(lines, language):
+            return _fenced("\n".join(lines), language)
         case Picture(name, alt):
-            return f"![{_escape(alt)}]({figure_links[name]})" if name in figure_links else ""
+            return f"![{_escape(alt)}]({figure_links[name]})\n\n*{_escape(alt)}*" if name in figure_links else ""
         case Beside(sides):
             return "\n\n".join(map(_said, sides))
-        case Fold(title, marks, blocks):
+        case Figures(figures):
+            return "\n".join(f"- {_escape(f.label)}: **{_escape(f.value)}** ({_escape(f.remark)})" for f in figures)
+        case Fold(title, marks, inner):
             told = " · ".join(map(_cell, marks))
-            inside = "\n\n".join(text for inner in blocks if (text := _block(inner, figure_links)))
-            return f"### {_escape(title)}\n\n{told}\n\n{inside}"
+            return f"### {_escape(title)}\n\n{told}\n\n{blocks(inner, figure_links)}".rstrip()
         case Table():
             return _table(block)
 
 
 def _said(said: Said) -> str:
-    return f"**{_escape(said.who)}** {_cell(said.mark)}\n\n{_fenced(said.text)}\n\n{_escape(said.remark)}"
+    return f"**{_escape(said.who)}** {_cell(said.mark)}\n\n{_fenced(said.text, 'text')}\n\n{_escape(said.remark)}"
 
 
 def _table(table: Table) -> str:
     rule = ["---:" if i in table.numeric else "---" for i in range(len(table.header))]
     rows = [[_escape(text) for text in table.header], rule, *([_cell(cell) for cell in row] for row in table.rows)]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{_escape(table.fold_title)}\n\n{lines}" if table.fold_title else lines
+    title = table.fold_title or table.caption
+    return f"{_escape(title)}\n\n{lines}" if title else lines
 
 
 def _cell(cell: Cell) -> str:
-    return f"{SIGNS.get(cell.status, '–')} {_escape(cell.text)}" if isinstance(cell, Mark) else _escape(cell)
+    match cell:
+        case Mark(status, text):
+            return f"{SIGNS.get(status, '–')} {_escape(text)}"
+        case Mono(text) | Words(text):
+            return _escape(text)
+    return _escape(cell)
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """One line that is nothing but text: no markup, no entity, no list, no address that becomes a link by itself."""
+    line = _SPECIAL.sub(lambda m: f"\\{m[1]}" if m[1] else "&amp;", " ".join(shown(text).split()))
+    line = _LINE_START.sub(lambda m: f"\\{m[3]}" if m[3] else f"{m[1]}\\{m[2]}", line)
+    return _ADDRESS.sub(r"\g<0>\\", line)
 
 
-def _fenced(text: str) -> str:
+def _fenced(text: str, language: str) -> str:
     """A code block whose fence is longer than any run of backticks inside."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
+    return f"{fence}{language}\n{shown(text)}\n{fence}"

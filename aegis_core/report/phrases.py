@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cache
 
+from ..recognise import Recogniser
 from ..resources import RESOURCES
 
 STEP_TITLES = {
@@ -18,6 +19,10 @@ STEP_TITLES = {
     "chat": "Ollama test",
     "report": "Run log",
 }
+
+
+SHORT = ("{n_right} of {n_all}", "{n} bytes", "{rows} of each", "{n} GB")
+"""Templates with hardly a letter of their own; the run log only asks about what checks said."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,35 @@ def phrase(template: str, **values: object) -> Phrase:
     return Phrase(template, {name: str(value) for name, value in values.items()})
 
 
-class Translate(Protocol):
-    """What the renderers are given: a template or a phrase becomes a sentence; unknown templates stay English."""
+class Translate:
+    """Says a template or a phrase in one language; what has no translation stays English.
 
-    def __call__(self, template: str | Phrase, **values: object) -> str: ...
+    The run log's own table comes first. What steps wrote into their files as finished English is recognised by the
+    templates of the window's table.
+    """
 
+    def __init__(self, language: str, own: Mapping[str, str], told: Mapping[str, str]) -> None:
+        self.language = language
+        self._own = own
+        self._recogniser = Recogniser({**told, **own}, SHORT)
 
-def translator(language: str) -> Translate:
-    """Reads resources/report/<language>.json; English needs no table."""
-    path = RESOURCES / "report" / f"{language}.json"
-    table: dict[str, str] = {} if language == "en" else json.loads(path.read_text(encoding="utf-8"))
-
-    def translate(template: str | Phrase, **values: object) -> str:
+    def __call__(self, template: str | Phrase, **values: object) -> str:
         if isinstance(template, Phrase):
-            return table.get(template.template, template.template).format(**template.values)
-        return table.get(template, template).format(**values)
+            return self._own.get(template.template, template.template).format(**template.values)
+        return self._own.get(template, template).format(**values)
 
-    return translate
+    def told(self, text: str) -> str:
+        """What a step said in English with its values in it, such as the outcome of a check."""
+        return self._recogniser.translated(text)
+
+
+@cache
+def translator(language: str) -> Translate:
+    """Reads the tables in resources; English needs none."""
+    own, told = ({} if language == "en" else _table(folder, language) for folder in ("report", "translations"))
+    return Translate(language, own, told)
+
+
+def _table(folder: str, language: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads((RESOURCES / folder / f"{language}.json").read_text(encoding="utf-8"))
+    return found

@@ -15,6 +15,14 @@ from .phrases import Phrase, phrase
 
 FOUR_BITS = "gated_dequantised_4bit"  # the gated model on the 4-bit base made wide again, where that was fused
 STAGES = ("base", "lora", "gated_nf4", "gated", FOUR_BITS, "fused", *FILE_TYPES)
+STAGE_TITLES = {
+    "base": "base model",
+    "lora": "LoRA alone",
+    "gated_nf4": "gated, on 4-bit weights",
+    "gated": "gated",
+    FOUR_BITS: "gated, 4-bit weights made wide",
+    "fused": "fused",
+} | {kind: f"GGUF {kind.upper()}" for kind in FILE_TYPES}
 MEASURED_BY = ("train", "fuse", "export")
 OTHER_FILES = tuple(kind for kind in FILE_TYPES if kind not in ("f16", "q4_k_m"))
 FUSED_TOLERANCE = 1e-3

@@ -1,18 +1,20 @@
 """report.json: everything the run log says, as data. Read from the run's files only."""
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ..chat.overruling import answered_id
 from ..plan import Plan
 from ..run_directory import RunDirectory
-from . import facts
+from . import facts, repeat
 from .controls import read_controls
 from .evidence import Evidence, Gap
 from .findings import Finding
+from .fusion import fusion_claims, fusion_origin
+from .history import History, read_history
 from .indicators import indicators, judged_again, users_verdicts
 from .phrases import Phrase
 from .quality import quality_checks, read_stages
@@ -29,12 +31,13 @@ class Record:
     quality_checks: dict[str, Finding]
     gaps: tuple[Phrase, ...]
     control_problems: tuple[Phrase, ...] = ()
+    history: History = field(default_factory=History)
 
 
 def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lambda: None) -> Record:
     """Read, hash and judge everything; a missing or damaged file becomes a gap or a red finding, never an error."""
-    evidence = Evidence(run)
-    found = indicators(run, before_hash)
+    evidence = Evidence(run, before_hash)
+    found, history = indicators(evidence), read_history(run)
     stages, gaps = read_stages(evidence)
     controls, control_problems = read_controls(evidence)
     environment = facts.environment(evidence)
@@ -46,15 +49,19 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
     base_transcript, _ = _transcript(evidence, "base_transcript.jsonl")
     overrules = _overrules(evidence, transcript)
     metrics = facts.metrics(evidence)
+    base = facts.optional_json(evidence, "prepare", "base.json", dict)
+    data = facts.optional_json(evidence, "prepare", "data.json", dict)
     row = {
         "format": FORMAT,
         "run": run.path.name,
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "made_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "language": plan.report.language,
         "indicators": {name: finding.row() for name, finding in found.items()},
         "quality": stages,
         "quality_checks": {name: finding.row() for name, finding in checks.items()},
         "fusion": proof or {"max_abs_logit_diff": None},
+        "fusion_claims": fusion_claims(evidence, proof or {}),
+        "fusion_origin": fusion_origin(evidence),
         "export": {"files": facts.optional_json(evidence, "export", "files.json", list) or []},
         "chat": {
             "backend": transcript[-1].get("backend") if transcript else None,
@@ -71,21 +78,24 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
             "phases": facts.phase_table(plan, metrics),
         },
         "control": controls,
-        "base": facts.optional_json(evidence, "prepare", "base.json", dict),
-        "data": facts.optional_json(evidence, "prepare", "data.json", dict),
+        "base": base,
+        "data": data,
         "studies": facts.studies(evidence, plan),
         "steps": facts.step_states(run, plan),
         "plan": plan.model_dump(mode="json"),
-        "seeds": facts.seeds(plan),
+        "differences": repeat.differences(plan, history),
+        "seeds": repeat.seeds(plan),
         "environment": environment,
         "versions": facts.versions(evidence, environment),
-        "hardware": facts.hardware(evidence, environment),
+        "hardware": facts.hardware(environment, history),
         "timings": facts.timings(evidence),
         "files": facts.recorded_files(evidence),
-        "commands": facts.commands(plan),
+        "commands": repeat.commands(plan, history, base, data),
+        "attempts": history.attempts,
+        "warnings": history.warnings,
         "gaps": facts.gaps(run, plan),
     }
-    return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps), tuple(control_problems))
+    return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps), tuple(control_problems), history)
 
 
 def _transcript(evidence: Evidence, name: str) -> tuple[list[dict[str, Any]], list[Phrase]]:

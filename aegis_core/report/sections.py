@@ -1,17 +1,22 @@
 """What the run log tells, in which order, in the user's language."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from .. import __version__
 from ..freshness import State
 from . import background
 from .answers import answers_section
 from .controls import controls_section
-from .document import Block, Cell, Document, Mark, Missing, Picture, Section, Table, Text, facts_table, gap
+from .document import Block, Cell, Document, Mark, Missing, Picture, Section, Table, Text, Words
 from .findings import Finding
 from .phrases import STEP_TITLES, Translate
+from .quality import STAGE_TITLES
 from .record import Record
-from .wording import count, number, size, with_error
+from .results import export_section, fusion_section, training_section
+from .summary import summary
+from .wording import NONE, count, date, interval, number, with_error
 
 INDICATOR_TITLES = {
     "training_completed": "Training completed all its steps",
@@ -41,31 +46,38 @@ QUALITY_TITLES = {
 
 
 def compose(record: Record, t: Translate) -> Document:
-    """The whole log."""
+    """The whole log: the verdicts, then the ritual in its order, then what it takes to check and repeat it."""
     row = record.row
-    sections = (
-        _indicators(record, t),
-        _quality(record, t),
-        _training(row, t),
-        controls_section(row["control"], record.control_problems, t),
-        _fusion(row, t),
-        _export(row, t),
-        answers_section(row, t),
-        background.studies(row, t),
-        background.data(row, t),
-        background.environment(row, t),
-        background.plan(row, t),
-        background.files(row, t),
-        background.commands(row, t),
+    sections = {
+        "indicators": _indicators(record, t),
+        "quality": _quality(record, t),
+        "data": background.data(row, t),
+        "studies": background.studies(row, t),
+        "training": training_section(row, t),
+        "controls": controls_section(row["control"], record.control_problems, t),
+        "fusion": fusion_section(row, t),
+        "gguf": export_section(row, t),
+        "answers": answers_section(row, t),
+        "environment": background.environment(row, t),
+        "course": background.course(row, t),
+        "plan": background.plan(row, t),
+        "files": background.files(row, t),
+        "repeat": background.commands(row, t),
+    }
+    subtitle = t("Written on {time} by AEGIS {version}", time=date(row["made_at"], t), version=_version(row))
+    return Document(
+        t.language,
+        row["run"],
+        subtitle,
+        tuple(replace(section, anchor=anchor) for anchor, section in sections.items()),
+        kicker=t("AEGIS run log"),
+        lead=summary(row, t),
+        contents=t("Contents"),
     )
-    subtitle = t(
-        "Run {run}, written {time} by AEGIS {version}", run=row["run"], time=row["made_at"], version=_version(row)
-    )
-    return Document(row["language"], t("AEGIS run log"), subtitle, sections)
 
 
 def _version(row: dict[str, Any]) -> str:
-    return str(row["versions"].get("AEGIS") or "–")
+    return str(row["versions"].get("AEGIS") or __version__)
 
 
 def _indicators(record: Record, t: Translate) -> Section:
@@ -87,7 +99,7 @@ def _verdicts(findings: Mapping[str, Finding], titles: Mapping[str, str], t: Tra
         problems = "; ".join(map(t, finding.problems))
         measured = t(finding.measured) + (f" — {problems}" if problems else "")
         measured += "".join(f" — {t(remark)}" for remark in finding.remarks)
-        rows.append((t(titles[name]), Mark(finding.status, t(finding.status)), measured, t(finding.expected)))
+        rows.append((t(titles[name]), Mark(finding.status, t(finding.status)), Words(measured), t(finding.expected)))
     return Table((t("claim"), t("verdict"), t("measured"), t("expected")), tuple(rows))
 
 
@@ -95,13 +107,13 @@ def _quality(record: Record, t: Translate) -> Section:
     stages = record.row["quality"]
     rows: list[tuple[Cell, ...]] = [
         (
-            t(name),
+            t(STAGE_TITLES[name]),
             with_error(q.get("loss"), q.get("standard_error")),
             _paired(q.get("against_base")),
+            _interval(q.get("against_base")),
             _paired(q.get("against_previous")),
             number(q.get("perplexity")),
-            "–" if name == "base" else with_error(q.get("kl"), q.get("kl_standard_error")),
-            count(q.get("n_tokens")),
+            NONE if name == "base" else with_error(q.get("kl"), q.get("kl_standard_error")),
         )
         for name, q in stages.items()
     ]
@@ -109,10 +121,10 @@ def _quality(record: Record, t: Translate) -> Section:
         t("stage"),
         t("loss, nats per token"),
         t("against the base"),
+        t("95 % interval"),
         t("against the stage before"),
         t("perplexity"),
         t("KL to the base, nats"),
-        t("tokens"),
     )
     blocks: list[Block] = [
         Text(t("Mean loss on text that was kept aside, the same tokens at every stage; smaller is better.")),
@@ -127,7 +139,9 @@ def _quality(record: Record, t: Translate) -> Section:
 
 def _explained(stages: dict[str, dict[str, Any]], t: Translate) -> str:
     """What the figures with ± are, and how far KL can be trusted."""
-    said = [
+    counts = {q.get("n_tokens") for q in stages.values()}
+    said = [t("{n} tokens at every stage.", n=count(*counts))] if len(counts) == 1 else []
+    said += [
         t(
             "± is the standard error of a mean over tokens. Differences are paired, token by token, so their error is "
             "smaller than that of the two losses."
@@ -143,107 +157,8 @@ def _explained(stages: dict[str, dict[str, Any]], t: Translate) -> str:
 
 
 def _paired(pair: dict[str, Any] | None) -> str:
-    return with_error(pair["difference"], pair["standard_error"], sign=True) if pair else "–"
+    return with_error(pair["difference"], pair["standard_error"], sign=True) if pair else NONE
 
 
-def _step(step: int | None, t: Translate) -> str:
-    return "–" if step is None else t("step {step}", step=step)
-
-
-def _training(row: dict[str, Any], t: Translate) -> Section:
-    training, summary = row["training"], row["training"]["summary"]
-    if summary is None:
-        return gap(t(STEP_TITLES["train"]), t)
-    points = training["schedule"]
-    facts = [
-        (t("schedule"), t(points["kind"])),
-        (t("critical point"), _step(points["critical_step"], t)),
-        (t("gate half open"), _step(points["half_open_step"], t)),
-        (t("alpha at the end"), number(summary.get("alpha_final"))),
-        (t("gate at the end, σ(α)"), number(points["gate_final"])),
-        (t("mean rotation angle, radians"), number(summary.get("rotation_angle"))),
-        (t("largest |RᵀR − I|"), number(summary.get("orthogonality_error"))),
-        (t("chance loss, ln V"), number(training["chance_loss"])),
-        (t("tokens trained on"), count(summary.get("tokens"))),
-        (t("seconds in steps"), number(summary.get("seconds_in_steps"))),
-    ]
-    header = (t("phase"), t("steps"), t("alpha"), t("mean loss"))
-    phases = [
-        (
-            t(phase["phase"]),
-            f"{phase['first_step']}–{phase['last_step']}",
-            f"{number(phase['alpha_from'])} → {number(phase['alpha_to'])}",
-            number(phase["mean_loss"]),
-        )
-        for phase in training["phases"]
-    ]
-    return Section(
-        t(STEP_TITLES["train"]),
-        (
-            Picture("loss", t("Loss over the steps, with the base model's loss and chance")),
-            Picture("alpha", t("Alpha and gate over the steps, with critical point and half-open gate")),
-            Table(header, tuple(phases), frozenset({3})),
-            Text(t("Phases are those of the alpha schedule; they say nothing about the loss.")),
-            facts_table(facts, t),
-        ),
-    )
-
-
-def _fusion(row: dict[str, Any], t: Translate) -> Section:
-    proof = row["fusion"]
-    if "limits" not in proof:
-        return gap(t(STEP_TITLES["fuse"]), t)
-    limits = proof["limits"]
-    signs = {"top1_agreement": "≥"}
-    titles = {
-        "max_abs_logit_diff": t("largest difference of a logit"),
-        "loss_difference": t("difference of the loss, nats"),
-        "top1_agreement": t("same first choice, share of tokens"),
-        "head_difference": t("head and norm folded in float32, share of the logit range"),
-    }
-    error = proof.get("loss_difference_standard_error")
-    errors = {"loss_difference": "" if error is None else f" ± {error:.2g}"}
-    rows = [
-        (
-            titles[name],
-            number(proof.get(name)) + errors.get(name, ""),
-            f"{signs.get(name, '≤')} {number(limits.get(name))}",
-        )
-        for name in titles
-    ]
-    facts = t("Checkpoint in {dtype}, both models computed in {computed}; {n} tokens.", dtype=proof.get("dtype"),
-              computed=proof.get("computed_in"), n=count(proof.get("n_tokens")))  # fmt: skip
-    explained = t(
-        "The gated model (unmerged adapter, gate and rotation) and the fused folder, on the same held-out tokens."
-    )
-    table = Table((t("claim"), t("measured"), t("limit")), tuple(rows), frozenset({1, 2}))
-    return Section(t(STEP_TITLES["fuse"]), (Text(explained), table, Text(facts)))
-
-
-def _export(row: dict[str, Any], t: Translate) -> Section:
-    files = row["export"]["files"]
-    if not files:
-        return gap(t(STEP_TITLES["export"]), t)
-    blocks: list[Block] = []
-    header = (t("file"), t("type"), t("size"), t("tensors"), "SHA-256")
-    rows = [(f["path"], f["type"], size(f["bytes"]), _kinds(f), f["sha256"]) for f in files]
-    blocks.append(Table(header, tuple(rows), frozenset({2})))
-    checks = [
-        (
-            f["type"],
-            check["name"],
-            Mark("pass" if check["passed"] is True else "fail", t("pass" if check["passed"] is True else "fail")),
-            str(check["measured"]),
-            str(check["expected"]),
-        )
-        for f in files
-        for check in f["checks"]
-    ]
-    blocks.append(Table((t("file"), t("check"), t("verdict"), t("measured"), t("expected")), tuple(checks)))
-    note = t("The quality of GGUF files is that of their own tensors, dequantised and run in torch.")
-    return Section(t(STEP_TITLES["export"]), (*blocks, Text(note)))
-
-
-def _kinds(file: dict[str, Any]) -> str:
-    kinds = ", ".join(f"{n} {kind}" for kind, n in file.get("tensor_types", {}).items())
-    return f"{file.get('n_tensors')} ({kinds})" if kinds else str(file.get("n_tensors"))
+def _interval(pair: dict[str, Any] | None) -> str:
+    return interval(pair["difference"], pair["standard_error"]) if pair else NONE

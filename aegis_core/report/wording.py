@@ -1,34 +1,105 @@
-"""How numbers, sizes and settings are written in the run log."""
+"""How numbers, sizes, times and settings are written in the run log."""
 
+import math
+from datetime import datetime
 from typing import Any
+
+from .phrases import Translate
+
+NONE = "–"
+MINUS = "−"
+MONTHS = {
+    1: "January",
+    2: "February",
+    3: "March",
+    4: "April",
+    5: "May",
+    6: "June",
+    7: "July",
+    8: "August",
+    9: "September",
+    10: "October",
+    11: "November",
+    12: "December",
+}
+INTERVAL = 1.96  # standard errors on either side that hold 95 % of a normal distribution
 
 
 def number(value: Any) -> str:
     """At most five significant digits; a dash where there is no number."""
-    if not isinstance(value, int | float) or value != value:
-        return "–"
-    return f"{value:.5g}"
+    return _signed(f"{value:.5g}") if is_number(value) else NONE
 
 
 def with_error(value: Any, error: Any, *, sign: bool = False) -> str:
-    """Four decimals, so that losses can be compared down a column, and the standard error where there is one."""
-    if not isinstance(value, int | float):
-        return "–"
-    shown = f"{value:+.4f}" if sign else f"{value:.4f}"
-    return shown if not isinstance(error, int | float) else f"{shown} ± {error:.4f}"
+    """Four decimals, so that losses can be compared down a column, and the standard error where there is one.
+
+    An error that four decimals would call nothing is given with two digits that say something.
+    """
+    if not is_number(value):
+        return NONE
+    if not is_number(error):
+        return _signed(f"{value:+.4f}" if sign else f"{value:.4f}")
+    digits = 4 if error == 0 or error >= 5e-5 else min(7, 1 - math.floor(math.log10(error)))
+    shown = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return f"{_signed(shown)} ± {error:.{digits}f}"
+
+
+def interval(value: Any, error: Any) -> str:
+    """The 95 % interval around a mean with this standard error."""
+    if not is_number(value) or not is_number(error):
+        return NONE
+    ends = (value - INTERVAL * error, value + INTERVAL * error)
+    digits = 4 if error == 0 or error >= 5e-5 else min(7, 1 - math.floor(math.log10(error)))
+    return " … ".join(_signed(f"{end:+.{digits}f}") for end in ends)
+
+
+def is_number(value: Any) -> bool:
+    """A finite number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else "–"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else NONE
 
 
 def size(n_bytes: Any) -> str:
     if not isinstance(n_bytes, int):
-        return "–"
+        return NONE
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= size:
             return f"{n_bytes / size:.1f} {unit}"
     return f"{n_bytes} B"
+
+
+def duration(seconds: Any, t: Translate) -> str:
+    """As a person would say it: seconds up to a minute and a half, then minutes, then hours."""
+    if not is_number(seconds):
+        return NONE
+    if seconds < 90:
+        return t("{seconds} s", seconds=f"{seconds:.1f}" if seconds < 10 else round(seconds))
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 90:
+        return t("{minutes} min {seconds} s", minutes=minutes, seconds=rest)
+    return t("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)
+
+
+def date(at: Any, t: Translate) -> str:
+    """A moment (ISO 8601 with its offset, or seconds since 1970) by this machine's clock where it has no offset."""
+    try:
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else datetime.fromtimestamp(at).astimezone()
+    except (ValueError, TypeError, OverflowError, OSError):
+        return str(at)
+    offset = moment.strftime("%z")
+    zone = f"UTC{offset[:3]}:{offset[3:5]}" if offset else ""
+    shown = t(
+        "{day} {month} {year}, {clock} {zone}",
+        day=moment.day,
+        month=t(MONTHS[moment.month]),
+        year=moment.year,
+        clock=moment.strftime("%H:%M"),
+        zone=zone,
+    )
+    return shown.strip()
 
 
 def plain(value: Any) -> str:
@@ -45,3 +116,10 @@ def plain(value: Any) -> str:
 
 def settings(params: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {plain(value)}" for name, value in params.items())
+
+
+def _signed(shown: str) -> str:
+    """With a real minus, and none before a zero."""
+    if shown.startswith("-") and not any(digit in shown.partition("e")[0] for digit in "123456789"):
+        return shown.replace("-", "", 1)
+    return shown.replace("-", MINUS)

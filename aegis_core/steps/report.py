@@ -6,11 +6,12 @@ from ..plan import Plan
 from ..report import html, markdown
 from ..report.controls import read_curves
 from ..report.evidence import Evidence
-from ..report.facts import metrics, telemetry
+from ..report.facts import metrics
 from ..report.figures import draw
 from ..report.phrases import translator
 from ..report.record import gather
 from ..report.sections import compose
+from ..report.svg import standalone
 from ..run_directory import write_json, write_text
 
 N_PARTS = 3
@@ -25,11 +26,11 @@ def run(plan: Plan, ctx: StepContext) -> None:
     ctx.cancel.check()
     ctx.emit(Progress(1, N_PARTS, "parts", "drawing"))
     evidence, language = Evidence(ctx.run), plan.report.language
-    figures = draw(record.row, metrics(evidence), telemetry(evidence), language, read_curves(evidence))
+    figures = draw(record.row, metrics(evidence), record.history.readings, language, read_curves(evidence))
     links = {}
     for name, svg in figures.items():
         path = ctx.folder / f"{name}.svg"
-        write_text(path, svg)
+        write_text(path, standalone(svg))
         ctx.artifact(path)
         links[name] = f"{ctx.folder.name}/{path.name}"
     ctx.cancel.check()
