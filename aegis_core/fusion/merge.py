@@ -265,7 +265,7 @@ def _carry_config(file: Path, copy: Path) -> None:
 def _carried(base: Path) -> list[Path]:
     places = [base, *(base / name for name in _CARRIED_FOLDERS if (base / name).is_dir())]
     files = [file for place in places for file in sorted(place.iterdir()) if file.is_file()]
-    left = (INDEX, RECORD)
+    left = (INDEX, RECORD, "README.md")  # the base's card tells of the base; the fused model gets one of its own
     return [
         f for f in files if f.suffix.lower() not in _NOT_CARRIED and f.name not in left and not f.name.startswith(".")
     ]

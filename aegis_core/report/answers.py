@@ -2,9 +2,24 @@
 
 from typing import Any
 
-from .document import Beside, Block, Cell, Fold, Mark, Missing, Said, Section, Table, Text, gap
+from .document import (
+    Beside,
+    Block,
+    Cell,
+    Fold,
+    Mark,
+    Missing,
+    Mono,
+    Said,
+    Section,
+    Table,
+    Text,
+    Words,
+    facts_table,
+    gap,
+)
 from .phrases import STEP_TITLES, Phrase, Translate
-from .wording import count
+from .wording import NONE, count, number, settings
 
 Row = dict[str, Any]
 BACKENDS = {"embedded": "the built-in llama.cpp", "ollama": "Ollama"}
@@ -20,6 +35,7 @@ CHECK_TITLES = {
     "complete": "came to its end",
 }
 VERDICTS = {"pass": "a meaningful answer", "fail": "not a meaningful answer", "skipped": "not judged"}
+SAMPLING = ("temperature", "top_p", "top_k", "num_ctx", "repeat_penalty", "max_tokens", "seed")
 ENDINGS = {"stop": "ended by itself", "length": "cut off at the longest answer", "cancelled": "stopped by the user"}
 
 
@@ -32,11 +48,32 @@ def answers_section(row: Row, t: Translate) -> Section:
     blocks: list[Block] = [Text(_answered_by(chat, t)), Text(_counted(answers, base, t))]
     if not base:
         blocks.append(
-            Missing(t("The base model was not asked the same questions ({why}).", why=chat["base_why"] or "–"))
+            Missing(t("The base model was not asked the same questions ({why}).", why=t.told(chat["base_why"] or NONE)))
         )
     blocks.append(_overview(answers, base, chat["overrules"], t))
+    blocks.append(_circumstances(row, t))
     blocks += [_question(answer, base.get(answer["id"]), chat["overrules"].get(answer["id"]), t) for answer in answers]
     return Section(t(STEP_TITLES["chat"]), tuple(blocks))
+
+
+def _circumstances(row: Row, t: Translate) -> Table:
+    """How fast it spoke, whether its prompts were the training's, what the server held, how its words were drawn."""
+    answers, plan = row["chat"]["answers"], row["plan"]["chat"]
+    n_tokens, seconds = (sum(answer.get(name) or 0 for answer in answers) for name in ("n_tokens", "seconds"))
+    facts: list[tuple[str, Cell]] = [(t("tokens per second"), number(n_tokens / seconds) if seconds else NONE)]
+    checks = [answer["prompt_check"] for answer in answers if answer.get("prompt_check")]
+    if checks:
+        worst = next((check for check in checks if check["status"] == "fail"), checks[-1])
+        told = t.told(str(worst["measured"]))
+        status = str(worst["status"])
+        facts.append((t("prompts against the tokenizer's, token by token"), Mark(status, f"{t(status)}: {told}")))
+    loaded = answers[-1].get("ollama_loaded")
+    if isinstance(loaded, dict):
+        facts.append((t("held by Ollama"), Words(t.told(str(loaded.get("measured"))))))
+    if plan["system"]:
+        facts.append((t("system text"), Words(plan["system"])))
+    facts.append((t("sampling"), Mono(settings({name: plan[name] for name in SAMPLING}))))
+    return facts_table(facts, t)
 
 
 def _answered_by(chat: Row, t: Translate) -> str:
@@ -62,7 +99,7 @@ def _overview(answers: list[Row], base: dict[str, Row], overrules: dict[str, Row
     header += [t("your verdict")] if overrules else []
     rows: list[tuple[Cell, ...]] = []
     for answer in answers:
-        cells: list[Cell] = [answer["question"], _verdict(answer, t)]
+        cells: list[Cell] = [Words(answer["question"]), _verdict(answer, t)]
         if base:
             cells.append(_verdict(base.get(answer["id"]), t))
         if overrules:

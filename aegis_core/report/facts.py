@@ -47,6 +47,13 @@ def hardware(rows: list[dict[str, str]], history: History) -> dict[str, Any]:
     return found | history.peaks
 
 
+def exported(evidence: Evidence) -> dict[str, Any]:
+    """The entries of the GGUF files, and whether a Modelfile lies beside them."""
+    files = optional_json(evidence, "export", "files.json", list) or []
+    folders = {(evidence.run.path / str(row.get("path", ""))).parent for row in files if isinstance(row, dict)}
+    return {"files": files, "modelfile": any((folder / "Modelfile").is_file() for folder in folders)}
+
+
 def metrics(evidence: Evidence) -> list[dict[str, Any]]:
     """Rows of the training that can be drawn: those with a step and a finite loss and alpha."""
     try:

@@ -62,7 +62,7 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
         "fusion": proof or {"max_abs_logit_diff": None},
         "fusion_claims": fusion_claims(evidence, proof or {}),
         "fusion_origin": fusion_origin(evidence),
-        "export": {"files": facts.optional_json(evidence, "export", "files.json", list) or []},
+        "export": facts.exported(evidence),
         "chat": {
             "backend": transcript[-1].get("backend") if transcript else None,
             "model": transcript[-1].get("model") if transcript else None,

@@ -59,23 +59,27 @@ def fusion_section(row: dict[str, Any], t: Translate) -> Section:
     proof = row["fusion"]
     if not row["fusion_claims"]:
         return gap(t(STEP_TITLES["fuse"]), t)
-    rows = tuple(_claim(claim, t) for claim in row["fusion_claims"])
     explained = t(
         "The gated model (unmerged adapter, gate and rotation) and the fused folder, on the same held-out tokens."
     )
     facts = t("Checkpoint in {dtype}, both models computed in {computed}; {n} tokens.", dtype=proof.get("dtype"),
               computed=proof.get("computed_in"), n=count(proof.get("n_tokens")))  # fmt: skip
-    header = (t("claim"), t("verdict"), t("measured"), t("limit"))
-    blocks: list[Block] = [Text(explained), Table(header, rows, frozenset({2, 3})), Text(facts)]
+    blocks: list[Block] = [Text(explained), fusion_table(row["fusion_claims"], t), Text(facts)]
     if origin := row["fusion_origin"]:
         made_of: list[tuple[str, Cell]] = [
-            (t("base model, SHA-256"), Mono(str(origin["base_sha256"]))),
-            (t("adapter, SHA-256"), Mono(str(origin["adapter_sha256"]))),
-            (t("gate and rotation, SHA-256"), Mono(str(origin["soul_sha256"]))),
+            (t("base model, SHA-256"), Mono(str(origin["base_sha256"] or NONE))),
+            (t("adapter, SHA-256"), Mono(str(origin["adapter_sha256"] or NONE))),
+            (t("gate and rotation, SHA-256"), Mono(str(origin["soul_sha256"] or NONE))),
             (t("factor on the final norm"), number(origin["norm_factor"])),
         ]
         blocks.append(Table((t("made of"), t("value")), tuple(made_of)))
     return Section(t(STEP_TITLES["fuse"]), tuple(blocks))
+
+
+def fusion_table(claims: list[dict[str, Any]], t: Translate) -> Table:
+    """Every figure of the proof against its limit."""
+    header = (t("claim"), t("verdict"), t("measured"), t("limit"))
+    return Table(header, tuple(_claim(claim, t) for claim in claims), frozenset({2, 3}))
 
 
 def _claim(claim: dict[str, Any], t: Translate) -> tuple[Cell, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 from .document import Block, Figure, Figures, Text
 from .phrases import Translate
 from .quality import STAGE_TITLES
-from .wording import NONE, duration, number, size, with_error
+from .wording import NONE, duration, is_number, number, size, with_error
 
 
 def summary(row: dict[str, Any], t: Translate) -> tuple[Block, ...]:
@@ -31,7 +31,8 @@ def _loss(row: dict[str, Any], t: Translate) -> Figure:
     title = t("Held-out loss, nats per token")
     if last is None or "base" not in stages:
         return Figure(title, NONE, t("not measured"))
-    ends = [f"{stages[stage]['loss']:.3f}" if stages[stage].get("loss") else NONE for stage in ("base", last)]
+    losses = [stages[stage].get("loss") for stage in ("base", last)]
+    ends = [f"{loss:.3f}" if is_number(loss) else NONE for loss in losses]
     pair = stages[last].get("against_base")
     change = with_error(pair["difference"], pair["standard_error"], sign=True) if pair else NONE
     return Figure(

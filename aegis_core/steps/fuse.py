@@ -9,7 +9,7 @@ from ..evaluation.chain import Chain
 from ..events import Progress, note, warning
 from ..failures import UserError
 from ..fusion.base_check import check_base_unchanged
-from ..fusion.ingredients import DEQUANTISED, RECORD, Ingredients, finished_files, fused_folder, gather
+from ..fusion.ingredients import DEQUANTISED, RECORD, Ingredients, finished_files, fused_folder, gather, read_record
 from ..fusion.merge import merge
 from ..fusion.portrait import portrait
 from ..fusion.proof import Proof, prove
@@ -17,7 +17,8 @@ from ..fusion.target import give_name, refuse_foreign, unproven
 from ..models.loading import load_tokenizer
 from ..models.weights import weight_files
 from ..plan import Plan
-from ..run_directory import rename, settle, sha256_of_file, write_json
+from ..report.card import early_card
+from ..run_directory import rename, settle, sha256_of_file, write_json, write_text
 
 _REPORT_BYTES = 1 << 26
 
@@ -63,6 +64,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
         portrait(ingredients.base.path, folder, ingredients.soul, _names(ingredients, ctx), ctx.cancel),
     )
     _declare(folder, ingredients, ctx)
+    _leave_card(plan, folder, ctx)
     ctx.artifact(ctx.folder / "head.json", evidence=True)
     for path in chain.files():
         ctx.artifact(path, evidence=True)
@@ -109,6 +111,17 @@ def _declare(folder: Path, ingredients: Ingredients, ctx: StepContext) -> None:
         ctx.artifact(folder / name, sha256)
     for path in (folder / RECORD, ctx.folder / "proof.json"):
         ctx.artifact(path)
+
+
+def _leave_card(plan: Plan, folder: Path, ctx: StepContext) -> None:
+    """The model's card, as evidence: it tells what was measured, and no later step builds on it.
+
+    A folder that an earlier version merged counts the base's card among its files, so there it stays.
+    """
+    path = folder / "README.md"
+    if "README.md" not in read_record(folder).get("files", {}):
+        write_text(path, early_card(ctx.run, plan, folder))
+        ctx.artifact(path, evidence=True)
 
 
 def _names(ingredients: Ingredients, ctx: StepContext) -> Callable[[int], str]:

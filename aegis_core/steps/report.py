@@ -3,7 +3,7 @@
 from ..context import StepContext
 from ..events import Progress, Verdict, note
 from ..plan import Plan
-from ..report import html, markdown
+from ..report import card, html, markdown
 from ..report.controls import read_curves
 from ..report.evidence import Evidence
 from ..report.facts import metrics
@@ -18,7 +18,7 @@ N_PARTS = 3
 
 
 def run(plan: Plan, ctx: StepContext) -> None:
-    """Leaves RUN_DIR/report.json, report.md, report.html and the figures in RUN_DIR/report/."""
+    """Leaves RUN_DIR/report.json, report.md, report.html the figures and the model card in RUN_DIR/report/."""
     ctx.emit(Progress(0, N_PARTS, "parts", "hashing and judging"))
     record = gather(ctx.run, plan, ctx.cancel.check)
     for name, finding in (record.indicators | record.quality_checks).items():
@@ -36,6 +36,8 @@ def run(plan: Plan, ctx: StepContext) -> None:
     ctx.cancel.check()
     ctx.emit(Progress(2, N_PARTS, "parts", "writing"))
     document = compose(record, translator(language))
+    write_text(ctx.folder / card.NAME, card.whole_card(record.row, translator(language)))
+    ctx.artifact(ctx.folder / card.NAME)
     home = ctx.run.path
     write_text(home / "report.md", markdown.render(document, links))
     write_text(home / "report.html", html.render(document, figures))
