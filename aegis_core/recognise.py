@@ -8,8 +8,8 @@ from string import Formatter
 class Recogniser:
     """Knows the templates of a catalogue, English -> other language; the most telling template is tried first.
 
-    `short` are templates with so few letters of their own that they would take foreign texts for theirs anywhere
-    else: whoever names them knows that only texts of the right kind are asked.
+    A template in which two values touch tells nothing and is left out. `short` are templates with so few letters of
+    their own that they would take foreign texts for theirs anywhere else: who names them asks of one kind only.
     """
 
     def __init__(self, catalogue: Mapping[str, str], short: Iterable[str] = ()) -> None:
@@ -20,7 +20,8 @@ class Recogniser:
             literal = "".join(part for part, *_ in parts)
             names = [name for _, name, *_ in parts if name]
             telling = sum(map(str.isalpha, literal)) >= 4 or template in welcome
-            if not names or not telling or len(set(names)) < len(names):
+            apart = all(before or place == 0 for place, (before, name, *_) in enumerate(parts) if name)
+            if not names or not telling or not apart or len(set(names)) < len(names):
                 continue
             expression = "".join(re.escape(part) + (f"(?P<{name}>.+)" if name else "") for part, name, *_ in parts)
             found.append((len(literal), re.compile(expression, re.DOTALL), template))

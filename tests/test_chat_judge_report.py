@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ def record(run: RunDirectory) -> Record:
 
 
 def written(run: RunDirectory, language: str) -> tuple[str, str]:
-    """The log as HTML and Markdown."""
+    """The chapter on the questions as HTML and Markdown."""
     document = compose(record(run), translator(language))
-    return html.render(document, {}), markdown.render(document, {})
+    answers = replace(document, sections=tuple(s for s in document.sections if s.anchor == "answers"))
+    return html.render(answers, {}), markdown.render(answers, {})
 
 
 def test_a_line_for_each_question_and_everything_else_behind_a_fold(answered: RunDirectory) -> None:

@@ -1,12 +1,10 @@
 """The run log: every verdict recomputed from files and red when they say otherwise; nothing foreign gets loose."""
 
-import ast
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from finished_run import (
     seal,
 )
 
-from aegis_core import report
 from aegis_core.cancel import CancelToken
 from aegis_core.context import StepContext
 from aegis_core.events import Event, StepFinished, Verdict
@@ -34,13 +31,13 @@ from aegis_core.plan import GOLDEN_RATIO, Plan
 from aegis_core.report import html, markdown
 from aegis_core.report import indicators as report_indicators
 from aegis_core.report.evidence import Evidence
-from aegis_core.report.facts import metrics, telemetry
+from aegis_core.report.facts import metrics
 from aegis_core.report.figures import draw
+from aegis_core.report.history import read_history
 from aegis_core.report.indicators import indicators
 from aegis_core.report.phrases import STEP_TITLES, translator
 from aegis_core.report.record import gather
 from aegis_core.report.sections import compose
-from aegis_core.resources import RESOURCES
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.steps import report as report_step
 
@@ -86,7 +83,7 @@ def reported(run: RunDirectory) -> dict[str, Any]:
 
 
 def statuses(run: RunDirectory) -> dict[str, str]:
-    return {name: finding.status for name, finding in indicators(run).items()}
+    return {name: finding.status for name, finding in indicators(Evidence(run)).items()}
 
 
 # a ritual that went well
@@ -208,7 +205,7 @@ def test_a_doctored_file_turns_its_claim_red(
     doctor(finished)
     if record_doctored:
         seal(finished, step)
-    finding = indicators(finished)[name]
+    finding = indicators(Evidence(finished))[name]
     assert finding.status == "fail" and finding.problems
 
 
@@ -228,7 +225,7 @@ def test_a_doctored_file_turns_its_claim_red(
 )
 def test_a_harmless_looking_change_after_the_step_is_noticed(finished: RunDirectory, name: str, doctor: Doctor) -> None:
     doctor(finished)
-    finding = indicators(finished)[name]
+    finding = indicators(Evidence(finished))[name]
     assert finding.status == "fail"
     assert any("its step finished with" in problem.english for problem in finding.problems)
 
@@ -325,7 +322,7 @@ def test_a_missing_step_is_a_visible_gap(finished: RunDirectory, step: str) -> N
         t = translator(language)
         document = compose(record, t)
         sentence = t("This step has no finished result: {title}.", title=t(STEP_TITLES[step]))
-        assert sentence in Page(html.render(document, {})).text
+        assert f"! {sentence}" in html.render(document, {})
         assert f"> **! {sentence}**" in markdown.render(document, {})
     assert record.row["indicators"]["training_completed"]["status"] == ("fail" if step == "train" else "pass")
 
@@ -359,77 +356,8 @@ def test_a_damaged_file_never_breaks_the_report(finished: RunDirectory, name: st
     assert html.render(compose(record, translator("ja")), {})
     json.dumps(record.row, allow_nan=False)
     if name in ("train/summary.json", "train/quality.json", "events.jsonl"):
-        assert "alpha" in draw(record.row, metrics(Evidence(finished)), telemetry(Evidence(finished)), "en")
-
-
-# the documents
-
-HOSTILE = '<script>alert(1)</script> </blockquote> ````\n# not a heading | <img src=x onerror="x"> & 時間'
-
-
-class Page(HTMLParser):
-    """Collects tags, attributes and the text of the page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.sources: list[str] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.sources += [value or "" for name, value in attributes if name in ("src", "href") or name.startswith("on")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_what_the_model_says_cannot_get_loose(finished: RunDirectory) -> None:
-    edit_rows(finished.path / TRANSCRIPT, lambda rows: rows[0].update(answer=HOSTILE, question=HOSTILE))
-    reported(finished)
-    page = Page((finished.path / "report.html").read_text(encoding="utf-8"))
-    assert "script" not in page.tags and page.text.count(HOSTILE) == 3
-    assert page.sources and all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
-    log = (finished.path / "report.md").read_text(encoding="utf-8")
-    assert f"`````text\n{HOSTILE}\n`````" in log
-    assert not any(line.startswith(("# not", "<script")) for line in log.replace(HOSTILE, "").splitlines())
-
-
-def test_hostile_names_cannot_break_a_table(finished: RunDirectory) -> None:
-    edit_json(finished.path / "prepare/base.json", lambda row: row.update(source="a|b\n<b>*c*</b>`"))
-    document = compose(gather(finished, finished.plan()), translator("en"))
-    log = markdown.render(document, {})
-    assert r"a\|b \<b\>\*c\*\</b\>\`" in log
-    assert "b" not in Page(html.render(document, {})).tags
-
-
-def test_the_page_needs_nothing_else(reported_once: RunDirectory) -> None:
-    page = (reported_once.path / "report.html").read_text(encoding="utf-8")
-    assert not any(foreign in page for foreign in ("http://", "https://", "<link", "<script", "@import", "url("))
-
-
-def test_markdown_links_figures_that_exist(reported_once: RunDirectory) -> None:
-    log = (reported_once.path / "report.md").read_text(encoding="utf-8")
-    links = [part.split(")")[0] for part in log.split("](")[1:]]
-    assert len(links) >= 4 and all((reported_once.path / link).is_file() for link in links)
-
-
-def test_the_log_is_written_in_japanese(tmp_path: Path) -> None:
-    run = finished_run(tmp_path / "run", report__language="ja", search__enabled=True, schedule__enabled=True)
-    reported(run)
-    page = Page((run.path / "report.html").read_text(encoding="utf-8"))
-    for words in (
-        "成功指標",
-        "魂の注入トレーニング",
-        "潜伏期間",
-        "臨界転移",
-        "安定化",
-        "合格",
-        "ハイパーパラメータ最適化",
-    ):
-        assert words in page.text
-    assert "Success indicators" not in page.text
+        readings = record.history.readings
+        assert "alpha" in draw(record.row, metrics(Evidence(finished)), readings, "en")
 
 
 def test_studies_are_reported_with_their_trials(tmp_path: Path) -> None:
@@ -440,52 +368,11 @@ def test_studies_are_reported_with_their_trials(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report" / "search.svg").is_file()
 
 
-def test_every_sentence_has_its_translation() -> None:
-    table = json.loads((RESOURCES / "report" / "ja.json").read_text(encoding="utf-8"))
-    templates = templates_in_the_code()
-    assert len(templates) > 100 and [t for t in templates if t not in table] == []
-
-
-def templates_in_the_code() -> list[str]:
-    """First arguments of t(…) and phrase(…), and the values of the tables of titles."""
-    found: list[str] = []
-    folder = Path(report.__file__).parent
-    for path in [*sorted(folder.glob("*.py")), folder.parent / "chat" / "judge.py"]:  # the judge gives its reasons
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Call(func=ast.Name(id="t" | "phrase"), args=[ast.Constant(value=str(text)), *_]):
-                    found.append(text)
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values)) if name.isupper():
-                    found += [v.value for v in values if isinstance(v, ast.Constant) and " " in str(v.value)]
-    return [text for text in found if "#" not in text]
-
-
 def test_figures_depend_on_nobodys_matplotlib_settings(finished: RunDirectory) -> None:
     evidence, row = Evidence(finished), recorded(finished)
-    before = draw(row, metrics(evidence), telemetry(evidence), "en")
+    before = draw(row, metrics(evidence), read_history(finished).readings, "en")
     with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "svg.fonttype": "none"}):
         mine = dict(matplotlib.rcParams)
-        again = draw(row, metrics(evidence), telemetry(evidence), "en")
+        again = draw(row, metrics(evidence), read_history(finished).readings, "en")
         assert dict(matplotlib.rcParams) == mine
     assert {"loss", "alpha", "quality", "memory"} <= set(before) and before == again
-
-
-def test_without_a_japanese_font_figures_have_latin_labels(
-    finished: RunDirectory, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
-    from aegis_core.report import figures
-
-    monkeypatch.setattr(figures, "JAPANESE_FONTS", ())
-    evidence, row = Evidence(finished), recorded(finished)
-    assert draw(row, metrics(evidence), telemetry(evidence), "ja")
-    assert not [w for w in recwarn if "Glyph" in str(w.message)]
-
-
-def test_the_commands_repeat_the_plan(tmp_path: Path) -> None:
-    from aegis_core import plan as plans
-
-    row = recorded(finished_run(tmp_path / "run", export__directory="D:/モデル 置場", lora__rank=8))
-    new = row["commands"][0]
-    assignments = [part.split('"')[0] for part in new.split('--set "')[1:]]
-    rebuilt = plans.changed(plans.Plan(), dict(map(plans.parsed, assignments)))
-    assert rebuilt.model_dump(mode="json") == row["plan"]

@@ -47,7 +47,7 @@ def repeated_share(text: str, language: str) -> float:
 
 def compression_ratio(text: str) -> float:
     """Bytes before by bytes after deflation; about 1.5 to 2.2 for prose of this length, far more for a loop."""
-    raw = text.encode()
+    raw = text.encode(errors="surrogatepass")
     return len(raw) / len(zlib.compress(raw, 9)) if raw else 0.0
 
 

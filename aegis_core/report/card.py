@@ -10,9 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..chat.questions import load_questions
 from ..plan import DEMO, PHYSICS, Plan
 from ..run_directory import RunDirectory
 from . import facts, markdown
+from .background import DATA_FACTS
 from .document import Block, Cell, Code, Missing, Mono, Section, Table, Text, Words, facts_table
 from .evidence import Evidence
 from .fusion import fusion_claims
@@ -42,10 +44,6 @@ chat = [{{"role": "user", "content": "{question}"}}]
 prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**prompt, max_new_tokens={max_tokens}, do_sample=True, temperature={temperature})
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))"""
-_QUESTIONS = {
-    "en": "Why is time irreversible? Explain physically.",
-    "ja": "時間はなぜ不可逆なのですか？物理的に説明してください。",
-}
 
 
 def early_card(run: RunDirectory, plan: Plan, fused: Path) -> str:
@@ -135,10 +133,9 @@ def _data(row: dict[str, Any], t: Translate) -> Section:
     title = t("Data")
     if data is None:
         return Section(title, (Missing(t("Nothing to show: this step has no finished result.")),))
-    rows: list[tuple[str, Cell]] = [(t("dataset"), Mono(Path(str(data.get("source"))).name if _is_local(data) else
-                                                        str(data.get("source"))))]  # fmt: skip
-    rows += [(t(told), Mono(str(data[name]))) for name, told in
-             {"commit": "revision of the dataset", "sha256": "SHA-256 of the data"}.items() if data.get(name)]  # fmt: skip
+    source = str(data.get("source"))
+    rows: list[tuple[str, Cell]] = [(t("dataset"), Mono(Path(source).name if _is_local(data) else source))]
+    rows += [(t(told), Mono(str(data[name]))) for name, told in DATA_FACTS.items() if data.get(name)]
     for part, told in {"train": "trained on", "held_out": "kept aside"}.items():
         counts = data.get(part) or {}
         said = t("{samples} texts, {sequences} sequences, {tokens} tokens", samples=counts.get("n_samples"),
@@ -228,7 +225,7 @@ def _hashes(row: dict[str, Any], t: Translate) -> Section:
 def _use(row: dict[str, Any], t: Translate) -> Section:
     chat = row["plan"]["chat"]
     code = _EXAMPLE.format(
-        question=_QUESTIONS[chat["questions"]], **{n: chat[n] for n in ("max_tokens", "temperature")}
+        question=load_questions(chat["questions"])[0].question, **{n: chat[n] for n in ("max_tokens", "temperature")}
     )
     blocks: list[Block] = [
         Text(t("With transformers, nothing else is needed:")),

@@ -36,7 +36,7 @@ def environment(evidence: Evidence) -> list[dict[str, str]]:
 
 def versions(evidence: Evidence, rows: list[dict[str, str]]) -> dict[str, str]:
     """Package -> version as the check found it, and the version of AEGIS that finished each step."""
-    found = {row["name"]: row["found"] for row in rows if row["name"] in PACKAGES}
+    found = {row["name"]: row["found"] for row in rows if row["name"] in PACKAGES and row["found"][:1].isdigit()}
     made_by = {step.id: done.version for step in STEPS if (done := evidence.done(step.id))}
     return {"AEGIS": ", ".join(sorted(set(made_by.values())))} | found
 

@@ -1,6 +1,7 @@
 """report.json: everything the run log says, as data. Read from the run's files only."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from . import facts, repeat
 from .controls import read_controls
 from .evidence import Evidence, Gap
 from .findings import Finding
+from .foreign import shown
 from .fusion import fusion_claims, fusion_origin
 from .history import History, read_history
 from .indicators import indicators, judged_again, users_verdicts
@@ -20,6 +22,7 @@ from .phrases import Phrase
 from .quality import quality_checks, read_stages
 
 FORMAT = 1
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def gather(run: RunDirectory, plan: Plan, before_hash: Callable[[], None] = lamb
         "warnings": history.warnings,
         "gaps": facts.gaps(run, plan),
     }
-    return Record(_finite(row), found, checks, tuple(gaps + transcript_gaps), tuple(control_problems), history)
+    return Record(_writable(row), found, checks, tuple(gaps + transcript_gaps), tuple(control_problems), history)
 
 
 def _transcript(evidence: Evidence, name: str) -> tuple[list[dict[str, Any]], list[Phrase]]:
@@ -105,7 +108,7 @@ def _transcript(evidence: Evidence, name: str) -> tuple[list[dict[str, Any]], li
         verdicts = judged_again(rows)
     except Gap as gap:
         return [], [gap.phrase]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return [], []  # the indicator says what is wrong with the file
     return [
         row | {"id": answered_id(row), "verdict": verdict.row() if verdict else None}
@@ -128,10 +131,13 @@ def _why_no_base(evidence: Evidence) -> str | None:
     return base.get("why") if isinstance(base, dict) else None
 
 
-def _finite(value: Any) -> Any:
-    """The same tree with null for what is not a finite number, which JSON does not know."""
+def _writable(value: Any) -> Any:
+    """The same tree with null for what is not a finite number, which JSON does not know, and half characters by their
+    number, which no file can hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {_writable(key): _writable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_writable(item) for item in value]
+    if isinstance(value, str):
+        return _HALF_CHARACTER.sub(lambda found: shown(found[0]), value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

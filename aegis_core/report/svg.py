@@ -18,7 +18,8 @@ VARIABLES = {
 } | {shade: phase for phase, shade in PHASE_SHADES.items()}
 """Colour in the drawing -> the page's variable that says what it is in either theme."""
 _COLOUR = re.compile("|".join(VARIABLES))
-_FONT = re.compile(r"font: (\d+ )?([\d.]+)px [^;\"]*")
+_FONT = re.compile(r"font: (?:\d+ )?([\d.]+)px [^;\"]*")
+_FAMILY_NAMED = re.compile(r"font-family: [^;\"]*;? ?")
 _FAMILY = "'Segoe UI', 'Yu Gothic UI', 'Hiragino Sans', 'Noto Sans CJK JP', sans-serif"
 
 
@@ -59,5 +60,5 @@ def _own(key: str, value: str, name: str) -> str:
     if key.endswith("href"):
         return f"#{name}-{value[1:]}"
     value = value.replace("url(#", f"url(#{name}-")
-    value = _FONT.sub(lambda found: f"font-size: {found[2]}px", value)
+    value = _FAMILY_NAMED.sub("", _FONT.sub(r"font-size: \1px", value))
     return _COLOUR.sub(lambda found: f"var(--{VARIABLES[found[0]]}, {found[0]})", value)

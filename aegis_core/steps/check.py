@@ -3,11 +3,14 @@
 import importlib
 import importlib.metadata as metadata
 import locale
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+
+import psutil
 
 from .. import hardware
 from ..chat.ollama_state import look
@@ -21,7 +24,10 @@ from ..run_directory import RunDirectory, write_json
 
 REINSTALL = "python start.py"
 ESSENTIAL = ("Python", "torch", "transformers", "tokenizers", "safetensors", "peft")
-_PACKAGES = ("transformers", "tokenizers", "safetensors", "peft", "datasets", "optuna", "gguf", "libgguf", "xllamacpp")
+_PACKAGES = (
+    *("transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets", "optuna", "numpy"),
+    *("gguf", "libgguf", "xllamacpp"),
+)
 _GB = 1e9
 _LITTLE_VRAM_BYTES = 7.5 * _GB
 _LITTLE_RAM_BYTES = 7.5 * _GB
@@ -47,6 +53,8 @@ def run(plan: Plan, ctx: StepContext) -> None:
 def examine(plan: Plan, folder: Path) -> Iterator[CheckRow]:
     """The rows for this plan, in the order they are found; `folder` is the run's (or where one would be made)."""
     card = hardware.gpu()
+    yield CheckRow("system", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    yield _processor()
     yield _python()
     yield _utf8()
     torch = _imported("torch")
@@ -58,6 +66,15 @@ def examine(plan: Plan, folder: Path) -> Iterator[CheckRow]:
     yield _ram()
     yield from _disks(plan, folder)
     yield from _long_paths()
+
+
+def _processor() -> CheckRow:
+    """Its kind as far as the system tells, and how many cores; what comes out of a run may depend on both."""
+    name = platform.processor() or platform.machine()
+    cores = psutil.cpu_count(logical=False)
+    if cores is None:
+        return CheckRow("processor", "ok", name)
+    return CheckRow("processor", "ok", f"{name}, {cores} cores")
 
 
 def _python() -> CheckRow:
@@ -124,8 +141,9 @@ def _gpu(plan: Plan, card: hardware.Gpu | None) -> CheckRow:
     if card is None:
         return CheckRow("GPU", "warning", "no NVIDIA GPU", "Without one only small models train in bearable time.")
     total = card.vram_total_bytes
-    memory = "" if total is None else f", {total / _GB:.1f} GB"
-    found = f"{card.name}{memory}, driver {card.driver}, CUDA up to {card.cuda}"
+    found = f"{card.name}, driver {card.driver}, CUDA up to {card.cuda}"
+    if total is not None:
+        found = f"{card.name}, {total / _GB:.1f} GB, driver {card.driver}, CUDA up to {card.cuda}"
     if total is not None and total < _LITTLE_VRAM_BYTES:
         return CheckRow("GPU", "warning", found, "Choose a small model and short sequences.")
     return CheckRow("GPU", "ok", found)
@@ -158,8 +176,9 @@ def _disk(name: str, place: Path, needed: float | None) -> CheckRow:
     free = hardware.disk_free_bytes(place)
     if free is None:
         return CheckRow(name, "warning", f"{place} cannot be read", "Choose a folder on a drive that is there.")
-    forecast = "" if needed is None else f", about {needed / _GB:.1f} GB will be written"
-    found = f"{free / _GB:.1f} GB free at {place}{forecast}"
+    found = f"{free / _GB:.1f} GB free at {place}"
+    if needed is not None:
+        found = f"{free / _GB:.1f} GB free at {place}, about {needed / _GB:.1f} GB will be written"
     if free < (_LITTLE_DISK_BYTES if needed is None else needed):
         return CheckRow(name, "warning", found, "Free some space or choose another drive.")
     return CheckRow(name, "ok", found)
