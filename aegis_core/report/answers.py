@@ -83,7 +83,7 @@ def _answered_by(chat: Row, t: Translate) -> str:
         "A meaningful answer is coherent language about what was asked; whether its physics is right is not judged. "
         "Every verdict was reckoned again for this log."
     )
-    return f"{said} {judged}"
+    return t.together(said, judged)
 
 
 def _counted(answers: list[Row], base: dict[str, Row], t: Translate) -> str:
@@ -91,7 +91,7 @@ def _counted(answers: list[Row], base: dict[str, Row], t: Translate) -> str:
     if not base:
         return own
     other = t("Of the base model's answers {n} of {total} are.", n=_n_passed(list(base.values())), total=len(base))
-    return f"{own} {other}"
+    return t.together(own, other)
 
 
 def _overview(answers: list[Row], base: dict[str, Row], overrules: dict[str, Row], t: Translate) -> Table:
@@ -178,7 +178,7 @@ def _reason(check: Row, t: Translate) -> str:
 
 def _failures(answer: Row, t: Translate) -> str:
     checks = (answer["verdict"] or {"checks": []})["checks"]
-    return " ".join(_reason(check, t) for check in checks if check["decides"] and check["status"] == "fail")
+    return t.together(*(_reason(check, t) for check in checks if check["decides"] and check["status"] == "fail"))
 
 
 def _n_passed(answers: list[Row]) -> int:

@@ -233,8 +233,8 @@ def plan(row: dict[str, Any], t: Translate) -> Section:
         rows = [
             (
                 Mono(difference["name"]),
-                Words(plain(difference["value"])),
-                Words(plain(difference["default"])),
+                Words(plain(difference["value"]) or NONE),
+                Words(plain(difference["default"]) or NONE),
                 t(STEP_TITLES[difference["source"]]) if difference["source"] in STEP_TITLES else t("chosen"),
                 _meaning(difference["name"], t),
             )
@@ -252,7 +252,7 @@ def plan(row: dict[str, Any], t: Translate) -> Section:
         if len(versions) > 1
         else Missing(t("The versions are not known: the environment was not checked."))
     )
-    values = [(Mono(name), Words(plain(value)), _meaning(name, t)) for name, value in flat(row["plan"]).items()]
+    values = [(Mono(name), Words(plain(value) or NONE), _meaning(name, t)) for name, value in flat(row["plan"]).items()]
     blocks.append(Table((t("setting"), t("value"), t("meaning")), tuple(values), fold_title=t("All settings")))
     return Section(t("Plan, seeds and versions"), tuple(blocks))
 

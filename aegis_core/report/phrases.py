@@ -58,6 +58,10 @@ class Translate:
             return self._own.get(template.template, template.template).format(**template.values)
         return self._own.get(template, template).format(**values)
 
+    def together(self, *sentences: str) -> str:
+        """Sentences one after the other; Japanese leaves no blank between them."""
+        return ("" if self.language == "ja" else " ").join(sentence for sentence in sentences if sentence)
+
     def told(self, text: str) -> str:
         """What a step said in English with its values in it, such as the outcome of a check."""
         return self._recogniser.translated(text)

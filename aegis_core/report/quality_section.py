@@ -92,7 +92,7 @@ def explained(stages: Stages, t: Translate) -> str:
     resolution = stages.get("base", {}).get("kl")
     if resolution is not None:
         said.append(t("Keeping the base's predictions in 16 bits moves it by {kl} nats.", kl=number(resolution)))
-    return " ".join(said)
+    return t.together(*said)
 
 
 def _paired(pair: dict[str, Any] | None) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from .document import Block, Cell, Fold, Mark, Mono, Picture, Section, Table, Text, Words, facts_table, gap
 from .phrases import STEP_TITLES, Translate
-from .wording import NONE, count, duration, number, size
+from .wording import NONE, count, duration, number, rough, size
 
 FUSION_TITLES = {
     "max_abs_logit_diff": "largest difference of a logit",
@@ -84,7 +84,7 @@ def fusion_table(claims: list[dict[str, Any]], t: Translate) -> Table:
 
 def _claim(claim: dict[str, Any], t: Translate) -> tuple[Cell, ...]:
     status = "pass" if claim["passed"] else "fail"
-    error = "" if claim["error"] is None else f" ± {claim['error']:.2g}"
+    error = "" if claim["error"] is None else f" ± {rough(claim['error'])}"
     limit = NONE if claim["limit"] is None else f"{'≥' if claim['least'] else '≤'} {number(claim['limit'])}"
     return t(FUSION_TITLES[claim["name"]]), Mark(status, t(status)), number(claim["value"]) + error, limit
 

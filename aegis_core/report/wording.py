@@ -30,16 +30,21 @@ def number(value: Any) -> str:
     return _signed(f"{value:.5g}") if is_number(value) else NONE
 
 
+def rough(value: Any) -> str:
+    """Two significant digits, as an error deserves."""
+    return _signed(f"{value:.2g}") if is_number(value) else NONE
+
+
 def with_error(value: Any, error: Any, *, sign: bool = False) -> str:
     """Four decimals, so that losses can be compared down a column, and the standard error where there is one.
 
-    An error that four decimals would call nothing is given with two digits that say something.
+    Where four decimals would call a difference and its error nothing, more are given.
     """
     if not is_number(value):
         return NONE
     if not is_number(error):
         return _signed(f"{value:+.4f}" if sign else f"{value:.4f}")
-    digits = 4 if error == 0 or error >= 5e-5 else min(7, 1 - math.floor(math.log10(error)))
+    digits = _decimals(value, error)
     shown = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return f"{_signed(shown)} ± {error:.{digits}f}"
 
@@ -49,8 +54,13 @@ def interval(value: Any, error: Any) -> str:
     if not is_number(value) or not is_number(error):
         return NONE
     ends = (value - INTERVAL * error, value + INTERVAL * error)
-    digits = 4 if error == 0 or error >= 5e-5 else min(7, 1 - math.floor(math.log10(error)))
+    digits = _decimals(value, error)
     return " … ".join(_signed(f"{end:+.{digits}f}") for end in ends)
+
+
+def _decimals(value: float, error: float) -> int:
+    large = abs(value) >= 5e-4 or error >= 5e-5 or error == 0
+    return 4 if large else min(7, 1 - math.floor(math.log10(error)))
 
 
 def is_number(value: Any) -> bool:
