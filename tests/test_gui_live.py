@@ -515,7 +515,7 @@ def test_the_report_page_shows_red_where_a_claim_failed(
     page.set_theme(theme)
     page.retranslate()
     page.show()
-    assert not page.open_log.isEnabled()
+    assert not page.log.open_log.isEnabled()
     assert {row.status for row in page.checklist.rows.values()} == {"skipped"}
     (state.run.path / "report.json").write_text(json.dumps(REPORT), encoding="utf-8")
     (state.run.path / "report.html").write_text("<p>", encoding="utf-8")
@@ -524,8 +524,8 @@ def test_the_report_page_shows_red_where_a_claim_failed(
     assert rows["fusion_equal"].word.text() == tr("failed") and rows["fusion_equal"].problems.isVisibleTo(page)
     assert rows["ollama_loaded"].word.text() == tr("not measured")
     assert rows["alpha_reached"].word.text() == tr("passed")
-    assert page.open_log.isEnabled()
-    page.copy_path.click()
+    assert page.log.open_log.isEnabled()
+    page.log.copy_path.click()
     assert QGuiApplication.clipboard().text() == str(state.run.path / "report.html")
 
 

@@ -48,7 +48,7 @@ def test_hugging_face_reads_the_front_matter(finished: RunDirectory) -> None:
 @pytest.mark.parametrize(
     "base, expected",
     [
-        ({"source": "owner/name", "revision": "a" * 40, "license": "mit"}, {"license": "mit", "base_model": "owner/name"}),
+        ({"source": "own/er", "revision": "a" * 40, "license": "mit"}, {"license": "mit", "base_model": "own/er"}),
         ({"source": "/home/x/model", "revision": "local", "license": "unknown"}, {}),
         ({"source": "C:\\x\\owner", "revision": "local", "license": "Gemma Terms"},
          {"license": "other", "license_name": "Gemma Terms"}),
