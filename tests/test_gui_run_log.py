@@ -113,6 +113,7 @@ def test_a_partial_log_names_its_gaps(qtbot: QtBot, language: Language, tmp_path
     assert state.run is not None
     page = ReportPage(state)
     qtbot.addWidget(page)
+    page.retranslate()
     page.show()
     assert not page.gaps.isVisibleTo(page)
     (state.run.path / "report.json").write_text(json.dumps({"gaps": ["train", "chat"]}), encoding="utf-8")

@@ -7,6 +7,7 @@ that changes after its step has finished is what `aegis verify` is there to find
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .background import DATA_FACTS
 from .document import Block, Cell, Code, Missing, Mono, Section, Table, Text, Words, facts_table
 from .evidence import Evidence
 from .fusion import fusion_claims
-from .phrases import Translate, translator
+from .phrases import Translate, phrase, translator
 from .quality import read_stages
 from .quality_section import explained, quality_table
 from .repeat import flat
@@ -105,9 +106,18 @@ def _card(row: dict[str, Any], note: str, t: Translate) -> str:
         f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in front_matter(row).items()
     )  # JSON is YAML, and nothing in a value can end it
     chapters = (_what, _data, _measured, _proof, _limits, _licence, _hashes, _use)
-    sections = tuple(section for chapter in chapters if (section := chapter(row, t)))
+    sections = tuple(_readable(chapter, row, t) for chapter in chapters)
     title = markdown.escape(str(row["plan"]["chat"]["model_name"]))
     return f"---\n{front}---\n\n# {title}\n\n{markdown.escape(note)}\n\n{markdown.sections(sections, {})}"
+
+
+def _readable(chapter: Callable[[dict[str, Any], Translate], Section], row: dict[str, Any], t: Translate) -> Section:
+    """The chapter, or the gap it leaves where a file of the run has a form that cannot be told."""
+    try:
+        return chapter(row, t)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = phrase("its file does not have the expected form ({problem})", problem=repr(error))
+        return Section(t("Data"), (Missing(t("{gap}: this cannot be shown.", gap=t(problem))),))
 
 
 def _what(row: dict[str, Any], t: Translate) -> Section:

@@ -31,7 +31,8 @@ def optional_json(evidence: Evidence, step: str, name: str, kind: type) -> Any:
 def environment(evidence: Evidence) -> list[dict[str, str]]:
     """The rows of the environment check."""
     rows = optional_json(evidence, "check", "check.json", list) or []
-    return [{key: str(row.get(key, "")) for key in ("name", "status", "found", "fix")} for row in rows]
+    keys = ("name", "status", "found", "fix")
+    return [{key: str(row.get(key, "")) for key in keys} for row in rows if isinstance(row, dict)]
 
 
 def versions(evidence: Evidence, rows: list[dict[str, str]]) -> dict[str, str]:
@@ -115,6 +116,7 @@ def _study(evidence: Evidence, plan: Plan, step: str) -> dict[str, Any] | None:
     trials = optional_json(evidence, step, "trials.json", list)
     if trials is None or not plans.get(plan, f"{step}.enabled"):
         return None
+    trials = [trial for trial in trials if isinstance(trial, dict) and "state" in trial]
     by_state = {state: sum(t["state"] == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
     best = optional_json(evidence, step, "best.json", dict)
     seed = plans.get(plan, f"{step}.seed")

@@ -12,7 +12,7 @@ _INVISIBLE = re.compile(
 
 def shown(text: str) -> str:
     """The text with what cannot be seen made visible: escape as ␛, others by number, as in ‹U+202E›."""
-    return _INVISIBLE.sub(_name, text)
+    return _INVISIBLE.sub(_name, str(text))  # what a file holds may be no text at all
 
 
 def _name(found: re.Match[str]) -> str:

@@ -48,7 +48,7 @@ def read_stages(evidence: Evidence) -> tuple[Stages, list[Phrase]]:
     gaps: list[Phrase] = []
     for step in MEASURED_BY:
         try:
-            found |= evidence.json(step, "quality.json")
+            found |= _object(evidence, step)
         except Gap as gap:
             gaps.append(gap.phrase)
     stages = {stage: dict(found[stage]) for stage in STAGES if isinstance(found.get(stage), dict)}
@@ -58,6 +58,13 @@ def read_stages(evidence: Evidence) -> tuple[Stages, list[Phrase]]:
             if other and other != stage and (pair := pair_of(tokens, stage, other)):
                 stages[stage][name] = {"stage": other} | pair._asdict()
     return stages, gaps
+
+
+def _object(evidence: Evidence, step: str) -> dict[str, Any]:
+    content = evidence.json(step, "quality.json")
+    if not isinstance(content, dict):
+        raise Gap(phrase("{file} is damaged", file=evidence.shown(evidence.path(step, "quality.json"))))
+    return content
 
 
 def read_tokens(evidence: Evidence, stages: Stages) -> dict[str, Tokens]:

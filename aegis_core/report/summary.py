@@ -1,5 +1,6 @@
 """What stands at the top of the run log: the few numbers that tell whether the ritual came to its end, and how."""
 
+from collections.abc import Callable
 from typing import Any
 
 from .document import Block, Figure, Figures, Text
@@ -10,9 +11,16 @@ from .wording import NONE, duration, is_number, number, size, with_error
 
 def summary(row: dict[str, Any], t: Translate) -> tuple[Block, ...]:
     """A sentence with the verdict, and the figures; what was not measured is a dash and says so."""
-    return Text(_verdict(row, t)), Figures(
-        (_loss(row, t), _equality(row, t), _file(row, t), _answers(row, t), _time(row, t))
-    )
+    tellers = (_loss, _equality, _file, _answers, _time)
+    return Text(_verdict(row, t)), Figures(tuple(_readable(teller, row, t) for teller in tellers))
+
+
+def _readable(teller: Callable[[dict[str, Any], Translate], Figure], row: dict[str, Any], t: Translate) -> Figure:
+    """The figure, or a dash where a file of the run has a form that cannot be told; its chapter says which."""
+    try:
+        return teller(row, t)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Figure(NONE, NONE, t("not measured"))
 
 
 def _verdict(row: dict[str, Any], t: Translate) -> str:
