@@ -303,6 +303,16 @@ def test_without_a_step_its_chapter_shows_nothing_green(finished: RunDirectory, 
     assert '<p class="missing">' in found and 'class="mark good"' not in found
 
 
+@pytest.mark.parametrize("step", ["search", "schedule"])
+def test_a_study_that_was_wanted_and_is_not_there_is_a_gap(tmp_path: Path, step: str) -> None:
+    run = finished_run(tmp_path / "run", search__enabled=True, schedule__enabled=True)
+    assert "no finished result" not in chapter(written(run)[0], "studies")
+    shutil.rmtree(run.step_folder(step))
+    assert '<p class="missing">! This step has no finished result' in chapter(written(run)[0], "studies")
+    edit_json(run.plan_path, lambda plan: plan[step].update(enabled=False))
+    assert "no finished result" not in chapter(written(run)[0], "studies")
+
+
 def test_a_run_just_begun_shows_dashes_and_nothing_green(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", plans.Plan())
     page, _ = written(run)

@@ -40,7 +40,9 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
     for step, study in row["studies"].items():
         title = t(STEP_TITLES[step])
         if study is None:
-            blocks.append(Text(t("{title}: not run.", title=title)))
+            lacking = t("This step has no finished result: {title}.", title=title)
+            wanted = row["plan"][step]["enabled"]
+            blocks.append(Missing(lacking) if wanted else Text(t("{title}: not run.", title=title)))
             continue
         states = ", ".join(f"{t(state)} {n}" for state, n in study["states"].items())
         blocks.append(Text(t("{title}: {sampler}, seed {seed}; {states}.", title=title, sampler=study["sampler"],
