@@ -216,7 +216,7 @@ ENGLISH = re.compile(r"[A-Za-z]{2,} [a-z]{2,}(?: [A-Za-z]{2,})+|[A-Z][a-z]+ [a-z
 @pytest.mark.parametrize("which", ["recorded", "finished", "begun"])
 def test_no_sentence_of_a_japanese_log_is_english(japanese: dict[str, str], which: str) -> None:
     found = [s for s in Page(japanese[which]).sentences if s not in SAID_BY_OTHERS and ENGLISH.search(s)]
-    versions_of_old = ("nobody answers at", "Install it from ollama.com", "disk (run,")  # said by an earlier AEGIS
+    versions_of_old = ("nobody answers at", "Install it from ollama.com")  # said by an earlier AEGIS
     found = [sentence for sentence in found if not any(old in sentence for old in versions_of_old)]
     assert [sentence for sentence in found if "tokens_per_trial = " not in sentence] == []
 
@@ -233,6 +233,8 @@ def test_what_checks_said_is_recognised() -> None:
     assert t.told("all tensors") == "すべてのテンソル"
     assert t.told("largest difference 0.0052, mean 0.0015 nats") == "最大差 0.0052、平均 0.0015 nat"
     assert t.told("82.6 GB free at /run, about 0.7 GB will be written") == "/run の空き 82.6 GB、書き込み量は約 0.7 GB"
+    assert t.told("50 conversations tokenised") == "会話 50 件をトークン化して照合"
+    assert t.told("disk (run, fused model, GGUF)") == "ディスク（実行・融合モデル・GGUF）"
     assert t.told("2.13.0+cpu") == "2.13.0+cpu"
     assert translator("en").told("273 of 273") == "273 of 273"
 
@@ -274,6 +276,8 @@ def test_numbers_and_times_read_as_people_write_them() -> None:
     assert number(-0.00012345678) == "−0.00012346" and number(-0.0) == "0" and number(float("nan")) == "–"
     assert with_error(-0.614, 0.02764, sign=True) == "−0.6140 ± 0.0276"
     assert with_error(-7.8e-8, 4.1e-6, sign=True) == "−0.0000001 ± 0.0000041"
+    assert with_error(2.1e-9, 3e-9, sign=True) == "+2.1e−09 ± 3e−09"
+    assert with_error(-0.3526, 4e-6, sign=True) == "−0.3526 ± 0.0000"
     assert interval(-0.614, 0.0276) == "−0.6681 … −0.5599"
     assert [duration(s, en) for s in (4.04, 61, 754, 7300)] == ["4.0 s", "61 s", "12 min 34 s", "2 h 1 min"]
     assert duration(754, ja) == "12 分 34 秒"

@@ -22,6 +22,7 @@ MONTHS = {
     11: "November",
     12: "December",
 }
+TINY = 1e-6  # below it decimals count noughts
 INTERVAL = 1.96  # standard errors on either side that hold 95 % of a normal distribution
 
 
@@ -44,6 +45,8 @@ def with_error(value: Any, error: Any, *, sign: bool = False) -> str:
         return NONE
     if not is_number(error):
         return _signed(f"{value:+.4f}" if sign else f"{value:.4f}")
+    if 0 < error < TINY and abs(value) < TINY:
+        return f"{_signed(f'{value:+.2g}' if sign else f'{value:.2g}')} ± {rough(error)}"
     digits = _decimals(value, error)
     shown = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return f"{_signed(shown)} ± {error:.{digits}f}"
