@@ -26,7 +26,7 @@ from aegis_core.report.history import read_history
 from aegis_core.report.markdown import escape
 from aegis_core.report.phrases import translator
 from aegis_core.report.record import gather
-from aegis_core.report.wording import date, duration, interval, number, with_error
+from aegis_core.report.wording import date, duration, interval, number, with_error, with_minus
 from aegis_core.resources import RESOURCES
 from aegis_core.run_directory import RunDirectory
 
@@ -278,6 +278,7 @@ def test_numbers_and_times_read_as_people_write_them() -> None:
     assert with_error(-7.8e-8, 4.1e-6, sign=True) == "−0.0000001 ± 0.0000041"
     assert with_error(2.1e-9, 3e-9, sign=True) == "+2.1e−09 ± 3e−09"
     assert with_error(-0.3526, 4e-6, sign=True) == "−0.3526 ± 0.0000"
+    assert with_minus("loss -0.61, 3e-07 of Q4-K in a-1/-2") == "loss −0.61, 3e−07 of Q4-K in a-1/-2"
     assert interval(-0.614, 0.0276) == "−0.6681 … −0.5599"
     assert [duration(s, en) for s in (4.04, 61, 754, 7300)] == ["4.0 s", "61 s", "12 min 34 s", "2 h 1 min"]
     assert duration(754, ja) == "12 分 34 秒"

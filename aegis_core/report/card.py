@@ -63,7 +63,6 @@ def early_card(run: RunDirectory, plan: Plan, fused: Path) -> str:
         "training": {"summary": facts.optional_json(evidence, "train", "summary.json", dict)},
         "fused_files": {name: of["sha256"] for name, of in origin.get("files", {}).items()},
     }
-    del row["quality"]["base"]["kl"]  # how far the 16 bits on disk carry is said in the run log
     note = (
         "Written by AEGIS when the model was fused, before GGUF files and answers existed; the run log of the same run "
         "holds the whole card. It is recorded as an output of the run: change a copy."

@@ -7,7 +7,7 @@ from .document import Block, Cell, Mark, Missing, Picture, Section, Table, Text,
 from .findings import Finding
 from .phrases import Phrase, Translate
 from .quality import STAGE_TITLES, Stages
-from .wording import NONE, count, interval, number, with_error
+from .wording import NONE, count, interval, number, with_error, with_minus
 
 QUALITY_TITLES = {
     "gated_below_base": "Gated model better than the base",
@@ -33,7 +33,9 @@ def verdict_table(findings: Mapping[str, Finding], titles: Mapping[str, str], t:
         problems = "; ".join(map(t, finding.problems))
         measured = t(finding.measured) + (f" — {problems}" if problems else "")
         measured += "".join(f" — {t(remark)}" for remark in finding.remarks)
-        rows.append((t(titles[name]), Mark(finding.status, t(finding.status)), Words(measured), t(finding.expected)))
+        rows.append(
+            (t(titles[name]), Mark(finding.status, t(finding.status)), Words(with_minus(measured)), t(finding.expected))
+        )
     return Table((t("claim"), t("verdict"), t("measured"), t("expected")), tuple(rows))
 
 

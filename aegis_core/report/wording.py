@@ -1,6 +1,7 @@
 """How numbers, sizes, times and settings are written in the run log."""
 
 import math
+import re
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ MONTHS = {
     11: "November",
     12: "December",
 }
+_HYPHEN = re.compile(r"(?<![\w./-])-(?=\d)|(?<=\de)-(?=\d)")
 TINY = 1e-6  # below it decimals count noughts
 INTERVAL = 1.96  # standard errors on either side that hold 95 % of a normal distribution
 
@@ -129,6 +131,11 @@ def plain(value: Any) -> str:
 
 def settings(params: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {plain(value)}" for name, value in params.items())
+
+
+def with_minus(text: str) -> str:
+    """A sentence whose negative numbers have a real minus."""
+    return _HYPHEN.sub(MINUS, text)
 
 
 def _signed(shown: str) -> str:
