@@ -50,7 +50,7 @@ class RunLogFiles(QWidget):
         self.retranslate()
 
     def show_run(self, folder: Path | None) -> None:
-        """The run's folder; None where no run is open."""
+        """The run's folder; None where no run is open. A card whose log was put aside is outdated as well."""
         self._folder = folder
         page = self.path_of(PAGE)
         self.place.setText(
@@ -62,7 +62,7 @@ class RunLogFiles(QWidget):
             (self.open_log, PAGE), (self.save_copy, PAGE), (self.copy_path, PAGE), (self.copy_text, TEXT),
             (self.save_card, CARD),
         ):  # fmt: skip
-            button.setEnabled(self.path_of(name) is not None)
+            button.setEnabled(page is not None and self.path_of(name) is not None)
         self.open_folder.setEnabled(folder is not None)
         self.hint.setVisible(page is not None)
 

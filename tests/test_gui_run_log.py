@@ -91,9 +91,12 @@ def test_the_log_is_opened_and_copied(files: RunLogFiles, folder: Path, monkeypa
     assert QGuiApplication.clipboard().text() == str(folder / "report.html")
 
 
-def test_without_a_log_only_the_folder_can_be_opened(files: RunLogFiles, tmp_path: Path) -> None:
+def test_without_a_log_only_the_folder_can_be_opened(files: RunLogFiles, folder: Path, tmp_path: Path) -> None:
     buttons = (files.open_log, files.save_copy, files.copy_text, files.copy_path, files.save_card, files.open_folder)
     assert all(button.isEnabled() for button in buttons)
+    (folder / "report.html").unlink()  # as the pipeline does when another step begins
+    files.show_run(folder)
+    assert [button.isEnabled() for button in buttons] == [False] * 5 + [True]
     files.show_run(tmp_path)
     assert [button.isEnabled() for button in buttons] == [False] * 5 + [True]
     files.show_run(None)
