@@ -62,7 +62,7 @@ def test_a_line_for_each_question_and_everything_else_behind_a_fold(answered: Ru
     assert page.count('<details class="fold">') == N_ALL == text.count("\n### ")
     assert page.count('<div class="said">') == 2 * N_ALL, "both answers, side by side"
     section = text[text.index("0 of 23 answers are meaningful. Of the base model's answers") :]
-    table = [line for line in section.split("\n### ")[0].splitlines() if line.startswith("| ")]
+    table = [line for line in section.split("\n\n| what |")[0].splitlines() if line.startswith("| ")]
     assert len(table) == N_ALL + 2 and "It has only 5 words; a statement needs 8." in table[2]
     assert "your verdict" not in table[0]
 
