@@ -18,9 +18,12 @@ from aegis_core.plan import demo_plan
 from aegis_core.resources import cache_folder, runs_folder
 from aegis_core.run_directory import RunDirectory
 
+from .desktop import Desktop, this_desktop
 from .i18n import Language, in_window_language
 from .preferences import Preferences
+from .standing import Kind
 from .theme import Appearance
+from .tray import picture
 from .window import Window, warm_up
 
 
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     assert isinstance(app, QApplication)
     window = build(app)
     mishaps = Mishaps(window)
+    app.commitDataRequest.connect(window.farewell.end_with_session)
     sys.excepthook, threading.excepthook = mishaps.on_error, mishaps.on_thread_error
     window.show()
     open_first(window, options.run_dir, options.demo)
@@ -40,15 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def build(app: QApplication) -> Window:
-    """The window with the language and theme of last time, not shown yet."""
+def build(app: QApplication, desktop: Desktop | None = None) -> Window:
+    """The window with the language and theme of last time, not shown yet; `desktop` is this one unless given."""
     app.setApplicationName("AEGIS")
     app.setApplicationVersion(__version__)
+    app.setWindowIcon(picture(Kind.IDLE))
     preferences = Preferences()
     language, appearance = Language(app), Appearance(app)
     language.use(preferences.language)
     appearance.use(preferences.theme)
-    return Window(language, appearance, preferences)
+    return Window(language, appearance, preferences, desktop or this_desktop())
 
 
 def open_first(window: Window, path: Path | None, demo: bool) -> None:

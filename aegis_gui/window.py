@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
+    QApplication,
     QHBoxLayout,
     QMainWindow,
-    QMessageBox,
     QSplitter,
     QStackedWidget,
     QToolButton,
@@ -21,19 +21,24 @@ from PySide6.QtWidgets import (
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
 
+from . import text
 from . import theme as themes
 from .banner import Banner
+from .closing import Farewell
+from .desktop import Desktop
 from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
 from .header import Header
 from .help_sheet import HelpSheet
-from .i18n import Language, tr
+from .i18n import Language, filled, mark, tr
 from .log_drawer import LogDrawer
+from .long_work import LongWork
 from .machine import Machine
 from .pages.home import HomePage
 from .preferences import Preferences
 from .rail import Rail
 from .runner import Runner
+from .settings_sheet import SettingsSheet
 from .state import AppState
 from .telemetry_strip import TelemetryStrip
 from .theme import Appearance, Theme
@@ -49,16 +54,18 @@ class Window(QMainWindow):
 
     page_shown = Signal(str)
 
-    def __init__(self, language: Language, appearance: Appearance, preferences: Preferences) -> None:
+    def __init__(self, language: Language, appearance: Appearance, preferences: Preferences, desktop: Desktop) -> None:
         super().__init__()
-        self.language, self.appearance, self.preferences = language, appearance, preferences
+        self.language, self.appearance, self.preferences, self.desktop = language, appearance, preferences, desktop
         self.state = AppState(self)
         self.runner = Runner(self.state, self)
         self.machine = Machine(self)
+        self.long_work = LongWork(self.state, self.runner, preferences, desktop, self)
+        self.farewell = Farewell(self.runner, self.long_work, preferences, self)
         self.page = HOME
         self._following = True
-        self._closing = False
         self._help: HelpSheet | None = None
+        self._settings: SettingsSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
         self.log_button = QToolButton()
@@ -134,6 +141,9 @@ class Window(QMainWindow):
     def _start(self, arguments: tuple[str, ...]) -> None:
         if self.runner.running:
             return
+        if obstacle := self.state.obstacle():
+            self.tell(obstacle)
+            return
         for name, page in self.pages.items():
             if not page.settle():
                 self.show_page(name)
@@ -144,15 +154,6 @@ class Window(QMainWindow):
             self.runner.start(arguments)
         except OSError as error:
             self.tell(UserError("The engine could not be started: {problem}.", "Try again.", problem=error))
-
-    def ask_to_stop(self) -> None:
-        """Confirm, then let the engine save and exit."""
-        self._ask(
-            tr("Stop this run?"),
-            tr("The step saves what it has and can go on from there later."),
-            tr("Save and stop"),
-            self.runner.stop,
-        )
 
     def _act(self, action: Action) -> None:
         if action.do in (Do.GO, Do.NEXT):
@@ -174,11 +175,6 @@ class Window(QMainWindow):
         if isinstance(event, StepFailed) and not event.stage:
             self.banner.tell(event.values, event.reason_template or event.reason, event.advice_template or event.advice)
 
-    def _on_ended(self) -> None:
-        self._show_flow()
-        if self._closing:
-            self.close()
-
     # ---- what the window says
 
     def tell(self, error: UserError) -> None:
@@ -195,12 +191,15 @@ class Window(QMainWindow):
     def retranslate(self) -> None:
         for part in (self.header, self.rail, self.footer, self.banner, self.log, self.strip):
             part.retranslate()
+        self.long_work.retranslate()
         self.log_button.setText(tr("Log"))
         self._name_window()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
             self.retranslate()
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self.long_work.seen()
         super().changeEvent(event)
 
     def show_help(self) -> None:
@@ -208,23 +207,36 @@ class Window(QMainWindow):
         self._help.show()
         self._help.raise_()
 
+    def show_settings(self) -> None:
+        self._settings = self._settings or SettingsSheet(self.preferences, self.desktop, self)
+        self._settings.refresh()
+        self._settings.show()
+        self._settings.raise_()
+
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
         self._show_log_button()
 
     # ---- the end
 
+    def come_to_front(self, page: str = "") -> None:
+        """From the tray or a notification: visible again, on this page if one is meant."""
+        self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+        if page:
+            self._choose_page(page)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        QApplication.setQuitOnLastWindowClosed(True)
+        self.long_work.refresh()
+
     def closeEvent(self, event: QCloseEvent) -> None:
-        """During a run: ask, save, and only then close. Afterwards no thread, timer or process is left."""
-        if self.runner.running:
+        """During a run: ask, save or hide. Afterwards no thread, timer or process is left."""
+        if not self.farewell.may_close():
             event.ignore()
-            if not self._closing:
-                self._ask(
-                    tr("A step is still running."),
-                    tr("AEGIS can save it now and close; the step then goes on from there next time."),
-                    tr("Save, stop and close"),
-                    self._close_after_stop,
-                )
             return
         self.preferences.geometry = self.saveGeometry()
         self.shut_down()
@@ -236,26 +248,8 @@ class Window(QMainWindow):
             page.close()  # the chat page ends its own engine
         self.runner.shut_down()
         self.machine.shut_down()
-
-    def _close_after_stop(self) -> None:
-        self._closing = True
-        if not self.runner.running:
-            self.close()
-        self.runner.stop()
-
-    def _ask(self, question: str, explanation: str, yes: str, then: Callable[[], None]) -> None:
-        """A question before something is interrupted; the window goes on working while it stands there."""
-        box = QMessageBox(self)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.setWindowTitle("AEGIS")
-        box.setText(question)
-        box.setInformativeText(explanation)
-        box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
-        stay = box.addButton(tr("Cancel"), QMessageBox.ButtonRole.RejectRole)
-        box.setEscapeButton(stay)
-        box.accepted.connect(then)
-        self.runner.ended.connect(box.reject)
-        box.open()
+        self.long_work.shut_down()
+        self.state.let_go()
 
     # ---- putting it together
 
@@ -299,8 +293,14 @@ class Window(QMainWindow):
         state.event_arrived.connect(self._on_event)
         state.flow_changed.connect(self._show_flow)
         state.run_opened.connect(self._on_run_opened)
-        self.runner.ended.connect(self._on_ended)
-        self.runner.stopping_changed.connect(self._show_flow)
+        for changed in (self.runner.ended, self.runner.stopping_changed, self.farewell.changed):
+            changed.connect(self._show_flow)
+        tray = self.long_work.tray
+        self.long_work.show_asked.connect(self.come_to_front)
+        tray.paused.connect(self.runner.pause)
+        tray.stop_after_step.connect(self.runner.stop_after_step)
+        tray.stop.connect(self.runner.stop)
+        tray.quit.connect(self.farewell.quit)
         self.machine.read.connect(self.strip.show_reading)
         self.machine.read.connect(state.read_machine)
         self.log_button.clicked.connect(self.toggle_log)
@@ -308,6 +308,7 @@ class Window(QMainWindow):
         self.home.opened.connect(lambda: self.show_page(state.flow.first_unfinished() or PAGES[-1]))
         self.header.language_chosen.connect(self._use_language)
         self.header.theme_chosen.connect(self._use_theme)
+        self.header.settings_asked.connect(self.show_settings)
         self.header.help_asked.connect(self.show_help)
         self.appearance.changed.connect(self.set_theme)
         footer.acted.connect(self._act)
@@ -316,7 +317,7 @@ class Window(QMainWindow):
         footer.back.connect(lambda: self._choose_page(state.flow.back(self.page) or HOME))
         footer.next.connect(lambda: self._choose_page(state.flow.next(self.page) or self.page))
         footer.paused.connect(self.runner.pause)
-        footer.stop.connect(self.ask_to_stop)
+        footer.stop.connect(self.farewell.ask_to_stop)
 
     def _add_shortcuts(self) -> None:
         actions: dict[str, Callable[[], object]] = {
@@ -326,6 +327,7 @@ class Window(QMainWindow):
             "Alt+Right": self.footer.next.emit,
             "Ctrl+P": self.footer.pause_button.click,
             "Ctrl+L": self.toggle_log,
+            "Ctrl+,": self.show_settings,
             "F1": self.show_help,
         }
         actions |= {f"Ctrl+{number}": partial(self._choose_page, page) for number, page in enumerate(PAGES)}
@@ -342,7 +344,7 @@ class Window(QMainWindow):
         self.show_page(name)
 
     def _show_flow(self) -> None:
-        self.footer.show_flow(self.state.flow, self.page, self.runner.stopping)
+        self.footer.show_flow(self.state.flow, self.page, self.runner.stopping, self.farewell.leaving)
         self.home.setEnabled(not self.state.busy)
         self.machine.pid = self.runner.pid
 
@@ -352,8 +354,16 @@ class Window(QMainWindow):
             page.plan_changed()
             page.show_run(self.state.view)
         self.log.show_run(self.state.view)
-        self.banner.hide()
+        self._greet()
         self._name_window()
+
+    def _greet(self) -> None:
+        """What the person must know of a run that was just opened: somebody else has it, or a step broke off."""
+        self.banner.hide()
+        if obstacle := self.state.obstacle():
+            self.tell(obstacle)
+        elif step := self.state.flow.cut_off():
+            self.banner.offer(partial(_broke_off, step), mark("Continue"), partial(self.run_step, step))
 
     def _name_window(self) -> None:
         run = self.state.run
@@ -367,6 +377,10 @@ class Window(QMainWindow):
     def _use_theme(self, choice: str) -> None:
         self.preferences.theme = choice
         self.appearance.use(choice)
+
+
+def _broke_off(step: str) -> str:
+    return filled("“{step}” broke off and can go on from what was saved.", step=tr(text.STEP_TITLES[step]))
 
 
 def warm_up(window: Window) -> None:
