@@ -19,6 +19,7 @@ from aegis_core.resources import cache_folder, runs_folder
 from aegis_core.run_directory import RunDirectory
 
 from .desktop import Desktop, this_desktop
+from .doorbell import door_of_the_tray, ring
 from .i18n import Language, in_window_language
 from .preferences import Preferences
 from .standing import Kind
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
     app = QApplication.instance() or QApplication(sys.argv[:1])
     assert isinstance(app, QApplication)
+    if options.run_dir is None and ring(door_of_the_tray()):
+        return 0  # the window that waits in the tray has come to the front
     window = build(app)
     mishaps = Mishaps(window)
     app.commitDataRequest.connect(window.farewell.end_with_session)

@@ -38,8 +38,8 @@ class Claim:
 
 def other_window(run: RunDirectory) -> UserError:
     return UserError(
-        "Another AEGIS window has {run} open.",
-        "Go on there; it may be waiting in the tray beside the clock. Here the run can only be looked at.",
+        "Another AEGIS window has {run} open; here it can only be looked at.",
+        "Go on there, or close it there.",
         run=run.path.name,
     )
 

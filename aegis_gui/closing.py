@@ -42,6 +42,7 @@ class Farewell(QObject):
     """Asks, stops or hides when the window is to close. `leaving`: it closes as soon as the engine is gone."""
 
     changed = Signal()
+    hidden = Signal()  # into the tray
 
     def __init__(self, runner: Runner, long_work: LongWork, preferences: Preferences, window: QWidget) -> None:
         super().__init__(window)
@@ -81,6 +82,7 @@ class Farewell(QObject):
         QApplication.setQuitOnLastWindowClosed(False)
         self.window.hide()
         self.long_work.move_into_tray()
+        self.hidden.emit()
 
     def stop_and_leave(self) -> None:
         self._leave_later()

@@ -78,7 +78,7 @@ class LongWork(QObject):
     def shut_down(self) -> None:
         self._soon.stop()
         self.desktop.awake.release()
-        self.desktop.taskbar.show(int(self.window.winId()), Bar.NONE, 0.0)
+        self._show_in_taskbar(Bar.NONE, 0.0)
         self.tray.icon.hide()
 
     def _on_started(self) -> None:
@@ -122,7 +122,12 @@ class LongWork(QObject):
     def _show(self, standing: Standing) -> None:
         self.standing = standing
         self.tray.show_standing(standing, self._run_name(), self.runner.several)
-        self.desktop.taskbar.show(int(self.window.winId()), standing.bar, standing.fraction or 0.0)
+        self._show_in_taskbar(standing.bar, standing.fraction or 0.0)
+
+    def _show_in_taskbar(self, bar: Bar, fraction: float) -> None:
+        """A hidden window has no button there."""
+        if self.window.isVisible():
+            self.desktop.taskbar.show(int(self.window.winId()), bar, fraction)
 
     def _run_name(self) -> str:
         return self.state.run.path.name if self.state.run else ""

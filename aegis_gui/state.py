@@ -74,6 +74,11 @@ class AppState(QObject):
         """Another window may have the run from now on."""
         self._claim.drop()
 
+    @property
+    def owned_by_window(self) -> bool:
+        """Whether another window has the run that is open here, rather than a terminal."""
+        return self.run is not None and not self._claim.held
+
     def obstacle(self) -> UserError | None:
         """Why nothing can be changed or started here: another window or engine has the run. None if nobody has.
 

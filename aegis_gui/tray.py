@@ -4,7 +4,10 @@ from functools import lru_cache
 
 from PySide6.QtCore import QObject, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QAction, QColor, QIcon, QPainter, QPixmap
+from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QMenu, QSystemTrayIcon, QWidget
+
+from aegis_core.resources import RESOURCES
 
 from . import theme as themes
 from .i18n import tr
@@ -95,14 +98,14 @@ class Tray(QObject):
 @lru_cache
 def picture(kind: Kind) -> QIcon:
     """AEGIS's mark with a badge of the state; the mark alone while nothing runs."""
-    mark = themes.icon("aegis", "", max(SIZES))
+    mark = QSvgRenderer(str(RESOURCES / "aegis.svg"))
     made = QIcon()
     for size in SIZES:
         pixmap = QPixmap(size, size)
         pixmap.fill(Qt.GlobalColor.transparent)
         painter = QPainter(pixmap)
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
-        mark.paint(painter, pixmap.rect())
+        mark.render(painter, QRectF(pixmap.rect()))
         if kind in BADGES:
             _paint_badge(painter, size, *BADGES[kind])
         painter.end()

@@ -7,27 +7,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut, QShowEvent
-from PySide6.QtWidgets import (
-    QApplication,
-    QHBoxLayout,
-    QMainWindow,
-    QSplitter,
-    QStackedWidget,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QToolButton
 
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
+from aegis_core.run_directory import RunDirectory
 
 from . import text
 from . import theme as themes
 from .banner import Banner
 from .closing import Farewell
 from .desktop import Desktop
+from .doorbell import Doorbell, door_of, door_of_the_tray, ring
 from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
+from .frame import framed
 from .header import Header
 from .help_sheet import HelpSheet
 from .i18n import Language, filled, mark, tr
@@ -47,6 +41,7 @@ if TYPE_CHECKING:
     from .pages.step_page import StepPage
 
 SMALLEST = (1100, 720)
+IN_USE_MILLISECONDS = 1_000  # how often a run that somebody else has is asked for
 
 
 class Window(QMainWindow):
@@ -62,6 +57,8 @@ class Window(QMainWindow):
         self.machine = Machine(self)
         self.long_work = LongWork(self.state, self.runner, preferences, desktop, self)
         self.farewell = Farewell(self.runner, self.long_work, preferences, self)
+        self.run_door, self.tray_door = Doorbell(self), Doorbell(self)
+        self._in_use = QTimer(self, interval=IN_USE_MILLISECONDS)
         self.page = HOME
         self._following = True
         self._help: HelpSheet | None = None
@@ -142,7 +139,8 @@ class Window(QMainWindow):
         if self.runner.running:
             return
         if obstacle := self.state.obstacle():
-            self.tell(obstacle)
+            assert self.state.run is not None
+            self._tell_of_owner(self.state.run, obstacle)
             return
         for name, page in self.pages.items():
             if not page.settle():
@@ -231,6 +229,7 @@ class Window(QMainWindow):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         QApplication.setQuitOnLastWindowClosed(True)
+        self.tray_door.take_down()
         self.long_work.refresh()
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -249,50 +248,29 @@ class Window(QMainWindow):
         self.runner.shut_down()
         self.machine.shut_down()
         self.long_work.shut_down()
+        self._in_use.stop()
+        self.run_door.take_down()
+        self.tray_door.take_down()
         self.state.let_go()
 
     # ---- putting it together
 
     def _lay_out(self) -> None:
-        right = QWidget()
-        column = QVBoxLayout(right)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        banner = QHBoxLayout()
-        banner.setContentsMargins(24, 12, 24, 0)
-        banner.addWidget(self.banner)
-        column.addLayout(banner)
-        column.addWidget(self.stack, 1)
-        column.addWidget(self.footer)
-        middle = QWidget()
-        row = QHBoxLayout(middle)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addWidget(self.rail)
-        row.addWidget(right, 1)
-        self.splitter = QSplitter(Qt.Orientation.Vertical)
-        self.splitter.addWidget(middle)
-        self.splitter.addWidget(self.log)
-        self.splitter.setStretchFactor(0, 1)
-        self.splitter.setSizes([600, 160])
-        self.splitter.setChildrenCollapsible(False)
         self.log.hide()
-        whole = QWidget()
-        outer = QVBoxLayout(whole)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(0)
-        outer.addWidget(self.header)
-        outer.addWidget(self.splitter, 1)
-        outer.addWidget(self.strip)
         self.log_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.strip.row.addWidget(self.log_button)
-        self.setCentralWidget(whole)
+        parts = (self.header, self.rail, self.banner, self.stack, self.footer, self.log, self.strip)
+        self.setCentralWidget(framed(*parts))
 
     def _connect(self) -> None:
         state, footer = self.state, self.footer
         state.event_arrived.connect(self._on_event)
         state.flow_changed.connect(self._show_flow)
         state.run_opened.connect(self._on_run_opened)
+        for door in (self.run_door, self.tray_door):
+            door.rung.connect(self.come_to_front)
+        self.farewell.hidden.connect(lambda: self.tray_door.hang(door_of_the_tray()))
+        self._in_use.timeout.connect(self.state.obstacle)
         for changed in (self.runner.ended, self.runner.stopping_changed, self.farewell.changed):
             changed.connect(self._show_flow)
         tray = self.long_work.tray
@@ -360,10 +338,25 @@ class Window(QMainWindow):
     def _greet(self) -> None:
         """What the person must know of a run that was just opened: somebody else has it, or a step broke off."""
         self.banner.hide()
-        if obstacle := self.state.obstacle():
-            self.tell(obstacle)
-        elif step := self.state.flow.cut_off():
+        self._in_use.stop()
+        self.run_door.take_down()
+        run, obstacle = self.state.run, self.state.obstacle()
+        if run and obstacle:
+            self._in_use.start()  # opens the run anew as soon as nobody has it any more
+            self._tell_of_owner(run, obstacle)
+            return
+        if run:
+            self.run_door.hang(door_of(run.path))
+        if step := self.state.flow.cut_off():
             self.banner.offer(partial(_broke_off, step), mark("Continue"), partial(self.run_step, step))
+
+    def _tell_of_owner(self, run: RunDirectory, obstacle: UserError) -> None:
+        """Another window can be called to the front; a terminal cannot."""
+        if self.state.owned_by_window:
+            sentence = partial(filled, obstacle.reason_template, obstacle.values)
+            self.banner.offer(sentence, mark("Show that window"), partial(_call, run))
+        else:
+            self.tell(obstacle)
 
     def _name_window(self) -> None:
         run = self.state.run
@@ -377,6 +370,11 @@ class Window(QMainWindow):
     def _use_theme(self, choice: str) -> None:
         self.preferences.theme = choice
         self.appearance.use(choice)
+
+
+def _call(run: RunDirectory) -> None:
+    """Ask the window that has the run to come to the front."""
+    ring(door_of(run.path))
 
 
 def _broke_off(step: str) -> str:

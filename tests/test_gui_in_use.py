@@ -15,6 +15,7 @@ from pytestqt.qtbot import QtBot
 from aegis_core.failures import UserError
 from aegis_core.plan import Plan, changed
 from aegis_core.run_directory import RunDirectory
+from aegis_gui.doorbell import Doorbell, door_of, door_of_the_tray, ring
 from aegis_gui.flow import Status
 from aegis_gui.window import Window
 
@@ -43,7 +44,7 @@ def second(qapp: QApplication, first: Window) -> Iterator[Window]:
 def test_a_second_window_on_a_run_says_that_the_first_has_it(first: Window, second: Window) -> None:
     assert not first.banner.isVisible()
     assert second.banner.isVisible()
-    assert second.banner.sentence.text().startswith("Another AEGIS window has ri tual 長い open. ")
+    assert second.banner.sentence.text().startswith("Another AEGIS window has ri tual 長い open; ")
     second.banner.hide()
     second.run_step("check")
     assert not second.runner.running and second.banner.isVisible()
@@ -100,3 +101,47 @@ def test_a_run_that_cannot_be_written_can_still_be_looked_at(first: Window, tmp_
     (run.path / "window.lock").mkdir()  # what a lock cannot be made of
     first.state.open(run.path)
     assert first.state.plan.train.steps == 9
+
+
+def test_the_second_window_can_call_the_first_to_the_front(first: Window, second: Window, qtbot: QtBot) -> None:
+    assert second.banner.button.text() == "Show that window"
+    first.hide()
+    second.banner.button.click()
+    qtbot.waitUntil(first.isVisible, timeout=60_000)
+
+
+def test_a_second_start_shows_the_window_that_waits_in_the_tray(
+    first: Window, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = [sys.executable, "-m", "aegis_gui"]
+    first.farewell.hide()
+    second = subprocess.Popen(starting)
+    qtbot.waitUntil(lambda: second.poll() is not None, timeout=60_000)
+    assert second.returncode == 0
+    assert first.isVisible()
+    assert not ring(door_of_the_tray()), "a window that is visible is not called by a start that wants a new one"
+
+
+def test_what_a_killed_window_left_at_its_door_hinders_nobody(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> None:
+    script = (
+        "import sys, os, signal; from PySide6.QtCore import QCoreApplication; app = QCoreApplication([])\n"
+        "from aegis_gui.doorbell import Doorbell; bell = Doorbell(); bell.hang(sys.argv[1])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    door = door_of(tmp_path)
+    subprocess.run([sys.executable, "-c", script, door], check=False)
+    assert not ring(door)
+    bell = Doorbell()
+    bell.hang(door)
+    with qtbot.waitSignal(bell.rung, timeout=60_000):
+        assert ring(door)
+    bell.take_down()
+    assert not ring(door)
+
+
+def test_a_window_waits_for_a_run_by_itself(first: Window, second: Window, qtbot: QtBot) -> None:
+    assert second._in_use.isActive()
+    first.state.close()
+    qtbot.waitUntil(lambda: not second.banner.isVisible(), timeout=60_000)
+    assert not second._in_use.isActive()
+    assert second.state.obstacle() is None

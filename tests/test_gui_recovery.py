@@ -26,7 +26,7 @@ from aegis_gui.flow import Status
 from aegis_gui.window import Window
 
 PATIENCE = 200_000
-STEPS = 120
+STEPS = 60
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -211,6 +211,7 @@ def test_when_the_window_is_killed_the_engine_saves_and_ends_and_reopening_offer
         assert window.banner.isVisible()
         assert window.banner.sentence.text() == "“Soul injection” broke off and can go on from what was saved."
         window._use_language("ja")
+        qapp.processEvents()
         assert window.banner.button.text() == japanese()["Continue"]
         assert japanese()["Soul injection"] in window.banner.sentence.text()
         window._use_language("en")
