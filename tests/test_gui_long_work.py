@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from fake_desktop import FakeDesktop
-from gui_parts import japanese, open_window, texts
+from gui_parts import clipped, japanese, open_window, texts
 from long_work_parts import choices, new_run, own_places, press, question, use_tiny_engine
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 from pytestqt.qtbot import QtBot
@@ -208,7 +209,7 @@ def test_a_right_click_only_opens_the_menu(window: Window) -> None:
     assert not window.isVisible()
 
 
-def test_every_state_of_the_tray_has_a_picture_of_its_own() -> None:
+def test_every_state_of_the_tray_has_a_picture_of_its_own(qapp: QApplication) -> None:
     from aegis_gui.tray import picture
 
     seen = {bytes(picture(kind).pixmap(32, 32).toImage().constBits()) for kind in Kind}
@@ -484,6 +485,27 @@ def test_the_settings_sheet_keeps_what_is_chosen_and_lets_the_sound_be_heard(
     qapp.processEvents()
     assert sheet.title.text() == japanese()["Settings"]
     assert sheet.at_close.currentText() == japanese()["Save, stop and close"]
+    window.language.use("en")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("tray", [True, False])
+def test_nothing_that_long_work_says_is_clipped(
+    window: Window, desk: FakeDesktop, qapp: QApplication, language: str, tray: bool
+) -> None:
+    desk.tray = tray
+    window.language.use(language)
+    window.resize(window.minimumSize())
+    window.show_settings()
+    qapp.processEvents()
+    assert window._settings is not None
+    assert clipped(window._settings) == []
+    flow = replace(window.state.flow, running="check", busy=True)
+    for stopping in Stopping:
+        for leaving in (False, True):
+            window.footer.show_flow(flow, "train", stopping, leaving)
+            qapp.processEvents()
+            assert clipped(window.footer) == []
     window.language.use("en")
 
 
