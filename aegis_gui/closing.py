@@ -78,7 +78,7 @@ class Farewell(QObject):
         self._ask(tr("Stop this run?"), tr("The step saves what it has and can go on from there later."), choices)
 
     def hide(self) -> None:
-        """Keep running in the tray: the program must outlive its last window."""
+        """Keep running in the tray: no window that closes meanwhile may end the program."""
         QApplication.setQuitOnLastWindowClosed(False)
         self.window.hide()
         self.long_work.move_into_tray()

@@ -410,8 +410,7 @@ from PySide6.QtWidgets import QApplication
 from fake_desktop import FakeDesktop
 from aegis_gui import app, runner
 from aegis_core.plan import Plan
-from long_work_parts import ENGINE
-from aegis_gui.preferences import AtClose
+from long_work_parts import ENGINE, press
 from pathlib import Path
 runner.engine_command = lambda *arguments: [sys.executable, str(ENGINE), *map(str, arguments)]
 application = QApplication([])
@@ -452,8 +451,9 @@ def test_the_program_outlives_its_hidden_window_until_it_is_quit(
 ) -> None:
     monkeypatch.setenv("TINY_STEPS", '{"check": "short_loop"}')
     scene = (
-        "window.state.create(Path(FOLDER), Plan()); window.preferences.at_close = AtClose.TRAY; "
-        "then(0, lambda: (window.run_step('check'), window.close(), print(window.isVisible(), flush=True))); "
+        "window.state.create(Path(FOLDER), Plan()); window.language.use('en'); "
+        "then(0, lambda: (window.run_step('check'), window.close(), window.show_settings())); "
+        "then(200, lambda: (press(window, 'Keep running in the tray'), print(window.isVisible(), flush=True))); "
         "window.runner.ended.connect(lambda: then(500, window.long_work.tray.quit_action.trigger))"
     )
     assert program(scene, tmp_path) == "False\nhidden done"
