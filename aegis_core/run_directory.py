@@ -197,7 +197,7 @@ class RunDirectory:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Whether some program works on this run right now."""
+        """Whether some program works on this run right now; nobody can in a folder that cannot be written."""
         if not (self.path / "lock").exists():
             return False
         try:
@@ -205,6 +205,8 @@ class RunDirectory:
                 return False
         except Timeout:
             return True
+        except OSError:
+            return False
 
     def _recorded(self, artifact: Artifact) -> Artifact:
         """The output as it is now: a file may have grown since the step declared it."""

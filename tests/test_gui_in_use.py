@@ -98,7 +98,8 @@ def test_a_terminal_that_works_on_the_run_is_named_and_waited_for(
 
 def test_a_run_that_cannot_be_written_can_still_be_looked_at(first: Window, tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "read only", changed(Plan(), {"train.steps": 9}))
-    (run.path / "window.lock").mkdir()  # what a lock cannot be made of
+    for name in ("window.lock", "lock"):
+        (run.path / name).mkdir()  # what a lock cannot be made of
     first.state.open(run.path)
     assert first.state.plan.train.steps == 9
 
