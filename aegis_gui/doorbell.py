@@ -26,9 +26,8 @@ class Doorbell(QObject):
         self._server.newConnection.connect(self._answer)
 
     def hang(self, door: str) -> None:
-        """Hear whoever rings there. What a killed window left at this door is taken off."""
+        """Hear whoever rings there. A bell that a killed window left at this door is replaced."""
         self.take_down()
-        QLocalServer.removeServer(door)
         self._server.listen(door)
 
     def take_down(self) -> None:

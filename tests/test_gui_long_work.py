@@ -22,7 +22,6 @@ from aegis_gui.flow import Status
 from aegis_gui.preferences import AtClose, Preferences
 from aegis_gui.runner import Stopping
 from aegis_gui.standing import Kind, Standing
-from aegis_gui.tray import Tray
 from aegis_gui.window import Window
 
 PATIENCE = 60_000
@@ -509,7 +508,7 @@ def test_nothing_that_long_work_says_is_clipped(
     window.language.use("en")
 
 
-def test_the_tray_works_without_any_run(window: Window) -> None:
-    assert isinstance(window.long_work.tray, Tray)
+def test_how_one_run_ended_is_not_said_of_the_next(window: Window) -> None:
+    window.long_work.tray.show_standing(Standing(Kind.FAILED, "check"), "ri tual 長い", False)
     window.state.close()
     assert window.long_work.tray.icon.toolTip() == "AEGIS\nNothing is running."

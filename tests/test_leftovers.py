@@ -37,7 +37,7 @@ TIDY = """
     def test_tidy(qapp):
         owner = QObject(); timer = QTimer(owner); timer.start(1000); owner.deleteLater()
         thread = Thread(qapp); thread.start()
-        forgotten = QTimer(); forgotten.start(1000)
+        forgotten = QTimer(); forgotten.itself = forgotten; forgotten.start(1000)
         subprocess.run([sys.executable, "-c", ""], check=True)
         dead = subprocess.Popen([sys.executable, "-c", ""])
     """
