@@ -25,10 +25,11 @@ def started() -> leftovers.Started:
 def nothing_left_behind(started: leftovers.Started) -> Iterator[None]:
     """Fails a test after which a thread or timer of Qt still runs, or a process that it started."""
     before = leftovers.children()
-    started.forget()
+    started.begin()
     yield
     threads, timers = started.threads(), started.timers()
-    found = [f"a running {thread!r}" for thread in threads] + [f"a ticking {timer!r}" for timer in timers]
+    found = [f"a running {leftovers.named(thread)}" for thread in threads]
+    found += [f"a ticking {leftovers.named(timer)}" for timer in timers]
     for timer in timers:
         timer.stop()
     found += [f"a process: {line}" for line in leftovers.left_processes(before)]

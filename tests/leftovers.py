@@ -7,7 +7,8 @@ from typing import Any
 
 import psutil
 import shiboken6
-from PySide6.QtCore import QCoreApplication, QEvent, QThread, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, QThread, QTimer
+from PySide6.QtWidgets import QApplication
 
 PATIENCE_MILLISECONDS = 5_000  # for what was told to end and is about to
 # Python's own, which outlive whoever needed them first.
@@ -19,11 +20,19 @@ class Started:
 
     def __init__(self) -> None:
         self._found: list[weakref.ref[Any]] = []
+        self._older: set[int] = set()
         for kind in (QThread, QTimer):
             kind.start = self._noting(kind.start)  # type: ignore[method-assign]
 
-    def forget(self) -> None:
+    def begin(self) -> None:
+        """A test begins: what was started so far is not its own, nor will timers of windows be that are there already.
+
+        A window that several tests share is its module's to clear away.
+        """
         self._found.clear()
+        app = QApplication.instance()
+        windows = app.topLevelWidgets() if isinstance(app, QApplication) else []
+        self._older = set(map(_address, windows))
 
     def threads(self) -> list[QThread]:
         """Those that still run when they have had time to end."""
@@ -31,15 +40,18 @@ class Started:
 
     def timers(self) -> list[QTimer]:
         """Those that still tick though everything that can go has gone."""
-        if any(timer.isActive() for timer in self._alive(QTimer)):
+        if self._ticking():
             if QCoreApplication.instance():
                 QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             gc.collect()
-        return [timer for timer in self._alive(QTimer) if timer.isActive()]
+        return self._ticking()
+
+    def _ticking(self) -> list[QTimer]:
+        return [t for t in self._alive(QTimer) if t.isActive() and _address(_root(t)) not in self._older]
 
     def _alive(self, kind: type) -> list[Any]:
-        known = (reference() for reference in self._found)
-        return [thing for thing in known if isinstance(thing, kind) and shiboken6.isValid(thing)]
+        known = {id(thing): thing for reference in self._found if (thing := reference()) is not None}
+        return [thing for thing in known.values() if isinstance(thing, kind) and shiboken6.isValid(thing)]
 
     def _noting(self, start: Callable[..., Any]) -> Callable[..., Any]:
         def noted(thing: Any, *arguments: Any) -> Any:
@@ -47,6 +59,15 @@ class Started:
             return start(thing, *arguments)
 
         return noted
+
+
+def named(thing: QObject) -> str:
+    """An object with its parents, so that it can be found in the source text."""
+    names = []
+    while thing is not None:
+        names.append(type(thing).__name__)
+        thing = thing.parent()
+    return " of ".join(names)
 
 
 def children() -> set[psutil.Process]:
@@ -64,6 +85,16 @@ def left_processes(before: Iterable[psutil.Process]) -> list[str]:
         process.kill()
     psutil.wait_procs(left, timeout=PATIENCE_MILLISECONDS / 1000)
     return lines
+
+
+def _root(thing: QObject) -> QObject:
+    while (parent := thing.parent()) is not None:
+        thing = parent
+    return thing
+
+
+def _address(thing: QObject) -> int:
+    return int(shiboken6.getCppPointer(thing)[0])
 
 
 def _works(process: psutil.Process) -> bool:

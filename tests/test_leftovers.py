@@ -30,11 +30,18 @@ LEAVING = {
             """,
 }
 TIDY = """
-    import subprocess, sys
+    import subprocess, sys, pytest
     from PySide6.QtCore import QObject, QThread, QTimer
+    from PySide6.QtWidgets import QWidget
     class Thread(QThread):
         def run(self): self.msleep(20)
-    def test_tidy(qapp):
+    @pytest.fixture(scope="module")
+    def shared(qapp):
+        window = QWidget(); window.timer = QTimer(window)
+        yield window
+        window.deleteLater()
+    def test_tidy(qapp, shared):
+        shared.timer.start(1000)
         owner = QObject(); timer = QTimer(owner); timer.start(1000); owner.deleteLater()
         thread = Thread(qapp); thread.start()
         forgotten = QTimer(); forgotten.itself = forgotten; forgotten.start(1000)
