@@ -307,4 +307,5 @@ def test_no_text_is_clipped_in_the_smallest_window(
             qapp.processEvents()
         found[page] = clipped(shared)
     shared.language.use("en")
+    shared.state.close()
     assert {page: texts for page, texts in found.items() if texts} == {}
