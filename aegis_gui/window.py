@@ -11,20 +11,18 @@ from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QToolBu
 
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
-from aegis_core.run_directory import RunDirectory
 
-from . import text
 from . import theme as themes
 from .banner import Banner
 from .closing import Farewell
 from .desktop import Desktop
-from .doorbell import Doorbell, door_of, door_of_the_tray, ring
 from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
 from .frame import framed
+from .greeting import Greeting
 from .header import Header
 from .help_sheet import HelpSheet
-from .i18n import Language, filled, mark, tr
+from .i18n import Language, tr
 from .log_drawer import LogDrawer
 from .long_work import LongWork
 from .machine import Machine
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from .pages.step_page import StepPage
 
 SMALLEST = (1100, 720)
-IN_USE_MILLISECONDS = 1_000  # how often a run that somebody else has is asked for
 
 
 class Window(QMainWindow):
@@ -57,14 +54,13 @@ class Window(QMainWindow):
         self.machine = Machine(self)
         self.long_work = LongWork(self.state, self.runner, preferences, desktop, self)
         self.farewell = Farewell(self.runner, self.long_work, preferences, self)
-        self.run_door, self.tray_door = Doorbell(self), Doorbell(self)
-        self._in_use = QTimer(self, interval=IN_USE_MILLISECONDS)
         self.page = HOME
         self._following = True
         self._help: HelpSheet | None = None
         self._settings: SettingsSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
+        self.greeting = Greeting(self.state, self.banner, self)
         self.log_button = QToolButton()
         self.stack = QStackedWidget()
         self.stack.setObjectName("pages")
@@ -139,8 +135,7 @@ class Window(QMainWindow):
         if self.runner.running:
             return
         if obstacle := self.state.obstacle():
-            assert self.state.run is not None
-            self._tell_of_owner(self.state.run, obstacle)
+            self.greeting.tell_of_owner(obstacle)
             return
         for name, page in self.pages.items():
             if not page.settle():
@@ -229,7 +224,7 @@ class Window(QMainWindow):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         QApplication.setQuitOnLastWindowClosed(True)
-        self.tray_door.take_down()
+        self.greeting.leave_tray()
         self.long_work.refresh()
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -248,9 +243,7 @@ class Window(QMainWindow):
         self.runner.shut_down()
         self.machine.shut_down()
         self.long_work.shut_down()
-        self._in_use.stop()
-        self.run_door.take_down()
-        self.tray_door.take_down()
+        self.greeting.shut_down()
         self.state.let_go()
 
     # ---- putting it together
@@ -267,10 +260,9 @@ class Window(QMainWindow):
         state.event_arrived.connect(self._on_event)
         state.flow_changed.connect(self._show_flow)
         state.run_opened.connect(self._on_run_opened)
-        for door in (self.run_door, self.tray_door):
-            door.rung.connect(self.come_to_front)
-        self.farewell.hidden.connect(lambda: self.tray_door.hang(door_of_the_tray()))
-        self._in_use.timeout.connect(self.state.obstacle)
+        self.greeting.called.connect(self.come_to_front)
+        self.greeting.continued.connect(self.run_step)
+        self.farewell.hidden.connect(self.greeting.wait_in_tray)
         for changed in (self.runner.ended, self.runner.stopping_changed, self.farewell.changed):
             changed.connect(self._show_flow)
         tray = self.long_work.tray
@@ -332,31 +324,8 @@ class Window(QMainWindow):
             page.plan_changed()
             page.show_run(self.state.view)
         self.log.show_run(self.state.view)
-        self._greet()
+        self.greeting.greet()
         self._name_window()
-
-    def _greet(self) -> None:
-        """What the person must know of a run that was just opened: somebody else has it, or a step broke off."""
-        self.banner.hide()
-        self._in_use.stop()
-        self.run_door.take_down()
-        run, obstacle = self.state.run, self.state.obstacle()
-        if run and obstacle:
-            self._in_use.start()  # opens the run anew as soon as nobody has it any more
-            self._tell_of_owner(run, obstacle)
-            return
-        if run:
-            self.run_door.hang(door_of(run.path))
-        if step := self.state.flow.cut_off():
-            self.banner.offer(partial(_broke_off, step), mark("Continue"), partial(self.run_step, step))
-
-    def _tell_of_owner(self, run: RunDirectory, obstacle: UserError) -> None:
-        """Another window can be called to the front; a terminal cannot."""
-        if self.state.owned_by_window:
-            sentence = partial(filled, obstacle.reason_template, obstacle.values)
-            self.banner.offer(sentence, mark("Show that window"), partial(_call, run))
-        else:
-            self.tell(obstacle)
 
     def _name_window(self) -> None:
         run = self.state.run
@@ -370,15 +339,6 @@ class Window(QMainWindow):
     def _use_theme(self, choice: str) -> None:
         self.preferences.theme = choice
         self.appearance.use(choice)
-
-
-def _call(run: RunDirectory) -> None:
-    """Ask the window that has the run to come to the front."""
-    ring(door_of(run.path))
-
-
-def _broke_off(step: str) -> str:
-    return filled("“{step}” broke off and can go on from what was saved.", step=tr(text.STEP_TITLES[step]))
 
 
 def warm_up(window: Window) -> None:

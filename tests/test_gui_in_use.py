@@ -141,8 +141,8 @@ def test_what_a_killed_window_left_at_its_door_hinders_nobody(qapp: QApplication
 
 
 def test_a_window_waits_for_a_run_by_itself(first: Window, second: Window, qtbot: QtBot) -> None:
-    assert second._in_use.isActive()
+    assert second.greeting.in_use.isActive()
     first.state.close()
     qtbot.waitUntil(lambda: not second.banner.isVisible(), timeout=60_000)
-    assert not second._in_use.isActive()
+    assert not second.greeting.in_use.isActive()
     assert second.state.obstacle() is None
