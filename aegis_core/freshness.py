@@ -15,7 +15,7 @@ from typing import Any
 from . import plan as plans
 from .context import StepContext
 from .plan import DEMO, PHYSICS, Frozen, Plan
-from .run_directory import Done, RunDirectory
+from .run_directory import BEGUN, Done, RunDirectory, read_json
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,18 @@ def input_digests(run: RunDirectory, plan: Plan, step: Step) -> dict[str, str]:
     read = [name for name in inputs_of(plan, step) if not disabled(plan, BY_ID[name])]
     found = {name: run.done(name) for name in read}
     return {name: done.full_digest if step.shows_gaps else done.digest for name, done in found.items() if done}
+
+
+def begun_alike(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> bool:
+    """Whether an unfinished attempt with the same settings and inputs lies there, to be continued."""
+    path = run.step_folder(step.id) / BEGUN
+    if not path.is_file() or (path.parent / "done.json").is_file():
+        return False
+    try:
+        row = read_json(path)
+        return row["inputs"] == inputs and not changed_settings(row["settings"], plan, step)
+    except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or of an older form: not to be continued
+        return False
 
 
 def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:

@@ -31,7 +31,7 @@ from .freshness import (
     STEPS,
     State,
     Step,
-    changed_settings,
+    begun_alike,
     extension_of,
     input_digests,
     misfits,
@@ -43,13 +43,12 @@ from .freshness import (
 )
 from .models.memory_advice import with_smaller_settings
 from .plan import Plan
-from .run_directory import BEFORE, RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
+from .run_directory import BEFORE, BEGUN, RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
 from .search.applying import allowed
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
 NEED_MEMORY = ("search", "schedule", "train", "fuse", "export")
 """Steps that load the model: one that Ollama still holds from a chat would take the card's memory from them."""
-_BEGUN = "begun.json"
 REPORT_FILES = ("report.json", "report.md", "report.html")
 
 
@@ -104,7 +103,7 @@ def run_steps(
 def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
     started = time.monotonic()
     inputs = input_digests(ctx.run, plan, step)
-    ctx.emit(StepStarted(resumed=_begun_alike(ctx.run, plan, step, inputs) or only_adds(ctx.run, plan, step)))
+    ctx.emit(StepStarted(resumed=begun_alike(ctx.run, plan, step, inputs) or only_adds(ctx.run, plan, step)))
     terminal: Event
     try:
         if missing := unfinished(ctx.run, plan, step):
@@ -150,28 +149,16 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
     return terminal
 
 
-def _begun_alike(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> bool:
-    """Whether an unfinished attempt with the same settings and inputs lies there, to be continued."""
-    path = run.step_folder(step.id) / _BEGUN
-    if not path.is_file() or (path.parent / "done.json").is_file():
-        return False
-    try:
-        row = read_json(path)
-        return row["inputs"] == inputs and not changed_settings(row["settings"], plan, step)
-    except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or of an older form: not to be continued
-        return False
-
-
 def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> None:
     """Make the step's folder ready: continue an attempt of the same kind, add to a result that only asks for more,
     put aside anything else."""
     folder = run.step_folder(step.id)
     adds = only_adds(run, plan, step)
-    if folder.exists() and not adds and not _begun_alike(run, plan, step, inputs):
+    if folder.exists() and not adds and not begun_alike(run, plan, step, inputs):
         _put_aside(run, step)
     _retire_report(run)
     folder.mkdir(exist_ok=True)
-    write_json(folder / _BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
+    write_json(folder / BEGUN, {"settings": settings_of(plan, step), "inputs": inputs})
     if adds:
         rename(folder / "done.json", folder / BEFORE)
 
@@ -212,7 +199,7 @@ def _restore(run: RunDirectory, plan: Plan, step: Step) -> bool:
     """Bring the previous finished result back where it is what the plan asks for again (a change was undone)."""
     folder, previous = run.step_folder(step.id), run.previous_folder(step.id)
     done = read_done(previous)
-    if done is None or run.done(step.id) or _begun_alike(run, plan, step, input_digests(run, plan, step)):
+    if done is None or run.done(step.id) or begun_alike(run, plan, step, input_digests(run, plan, step)):
         return False
     if misfits(run, plan, step, done) or not all(_still_there(previous.parent, a) for a in done.outputs):
         return False
@@ -237,7 +224,7 @@ def _forget_previous(run: RunDirectory, step: Step) -> None:
 
 def _discard(folder: Path) -> None:
     """Delete a step's folder, its markers first: a kill in between must not leave half of it looking whole."""
-    for name in ("done.json", _BEGUN):
+    for name in ("done.json", BEGUN):
         (folder / name).unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(folder)

@@ -25,6 +25,7 @@ from .failures import UsageError, UserError
 from .plan import Plan
 
 FORMAT = 1
+BEGUN = "begun.json"  # the settings and inputs of an attempt
 BEFORE = "done.before.json"  # the marker of a finished result while something is added to it
 
 
@@ -119,7 +120,7 @@ class RunDirectory:
 
     def begun(self, step: str) -> bool:
         """Whether an attempt at the step, finished or not, lies there."""
-        return (self.step_folder(step) / "begun.json").is_file()
+        return (self.step_folder(step) / BEGUN).is_file()
 
     def plan(self) -> Plan:
         """The plan as it lies on disk now; UsageError names the file and the first bad field."""
@@ -196,7 +197,7 @@ class RunDirectory:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Whether some program works on this run right now."""
+        """Whether some program works on this run right now; nobody can in a folder that cannot be written."""
         if not (self.path / "lock").exists():
             return False
         try:
@@ -204,6 +205,8 @@ class RunDirectory:
                 return False
         except Timeout:
             return True
+        except OSError:
+            return False
 
     def _recorded(self, artifact: Artifact) -> Artifact:
         """The output as it is now: a file may have grown since the step declared it."""

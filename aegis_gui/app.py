@@ -18,9 +18,13 @@ from aegis_core.plan import demo_plan
 from aegis_core.resources import cache_folder, runs_folder
 from aegis_core.run_directory import RunDirectory
 
+from .desktop import Desktop, this_desktop
+from .doorbell import door_of_the_tray, ring
 from .i18n import Language, in_window_language
 from .preferences import Preferences
+from .standing import Kind
 from .theme import Appearance
+from .tray import picture
 from .window import Window, warm_up
 
 
@@ -29,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
     app = QApplication.instance() or QApplication(sys.argv[:1])
     assert isinstance(app, QApplication)
+    if options.run_dir is None and ring(door_of_the_tray()):
+        return 0  # the window that waits in the tray has come to the front
     window = build(app)
     mishaps = Mishaps(window)
+    app.commitDataRequest.connect(window.farewell.end_with_session)
     sys.excepthook, threading.excepthook = mishaps.on_error, mishaps.on_thread_error
     window.show()
     open_first(window, options.run_dir, options.demo)
@@ -40,15 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def build(app: QApplication) -> Window:
-    """The window with the language and theme of last time, not shown yet."""
+def build(app: QApplication, desktop: Desktop | None = None) -> Window:
+    """The window with the language and theme of last time, not shown yet; `desktop` is this one unless given."""
     app.setApplicationName("AEGIS")
     app.setApplicationVersion(__version__)
+    app.setWindowIcon(picture(Kind.IDLE))
     preferences = Preferences()
     language, appearance = Language(app), Appearance(app)
     language.use(preferences.language)
     appearance.use(preferences.theme)
-    return Window(language, appearance, preferences)
+    return Window(language, appearance, preferences, desktop or this_desktop())
 
 
 def open_first(window: Window, path: Path | None, demo: bool) -> None:

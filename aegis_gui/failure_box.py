@@ -20,6 +20,7 @@ class FailureBox(QFrame):
         super().__init__(parent)
         self.setProperty("role", "failure")
         self._failure: StepFailed | None = None
+        self._goes_on = False
         self.reason = label(role="strong", wraps=True)
         self.advice = label(wraps=True)
         for line in (self.reason, self.advice):
@@ -43,13 +44,18 @@ class FailureBox(QFrame):
         """The settings that would mend it, "section.field" → value."""
         return self._failure.changes if self._failure else {}
 
+    def set_goes_on(self, goes_on: bool) -> None:
+        """Whether the next attempt goes on where this one broke off."""
+        self._goes_on = goes_on
+        self.button.setText(tr("Continue") if goes_on else tr("Try again"))
+
     def show_failure(self, failure: StepFailed) -> None:
         self._failure = failure
         self.retranslate()
         self.show()
 
     def retranslate(self) -> None:
-        self.button.setText(tr("Try again"))
+        self.set_goes_on(self._goes_on)
         self.mend.setText(tr("Apply and run again"))
         self.mend.setVisible(bool(self.changes))
         if self._failure:

@@ -44,13 +44,15 @@ class Action:
 
 @dataclass(frozen=True)
 class Flow:
-    """The wizard as a table. `states` is empty while no run is open; `ended` holds failed and cancelled steps."""
+    """The wizard as a table. `states` is empty while no run is open; `ended` holds failed and cancelled steps, and
+    `resumable` those of them whose next attempt goes on where this one broke off."""
 
     states: Mapping[str, State] = field(default_factory=dict)
     running: str = ""
     paused: bool = False
     busy: bool = False
     ended: Mapping[str, Status] = field(default_factory=dict)
+    resumable: frozenset[str] = frozenset()
 
     def status(self, page: str) -> Status:
         if page == HOME or not self.states:
@@ -96,6 +98,13 @@ class Flow:
         open_states = (State.READY, State.STALE, State.WAITING)
         return next((page for page in PAGES[1:] if self.states and self.states[page] in open_states), None)
 
+    def cut_off(self) -> str | None:
+        """The first step that broke off or was stopped and can go on from what it saved."""
+        return next((page for page in PAGES[1:] if page in self.resumable and self._broke_off(page)), None)
+
+    def _broke_off(self, page: str) -> bool:
+        return self.status(page) is Status.CANCELLED and not self.busy and not self.blocking(page)
+
     def anything_to_run(self) -> bool:
         return not self.busy and self.first_unfinished() is not None
 
@@ -113,7 +122,11 @@ class Flow:
             return self._onward(page)
         if status is Status.READY:
             return Action(Do.RUN, page)
-        return Action(Do.RESUME if status is Status.CANCELLED else Do.RUN_AGAIN, page)
+        return Action(Do.RESUME if self.goes_on(page) else Do.RUN_AGAIN, page)
+
+    def goes_on(self, page: str) -> bool:
+        """Whether the next attempt continues the last one rather than beginning anew."""
+        return self.status(page) is Status.CANCELLED or page in self.resumable
 
     def _onward(self, page: str) -> Action:
         following = self.next(page)

@@ -1,4 +1,4 @@
-"""The line at the top: the run that is open, language, theme, help."""
+"""The line at the top: the run that is open, language, theme, settings, help."""
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QAction, QActionGroup
@@ -17,6 +17,7 @@ LANGUAGE_NAMES = {"en": "English", "ja": "日本語"}  # each in itself: whoever
 class Header(QWidget):
     language_chosen = Signal(str)
     theme_chosen = Signal(str)
+    settings_asked = Signal()
     help_asked = Signal()
 
     def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
@@ -33,7 +34,7 @@ class Header(QWidget):
             button.setCheckable(True)
             group.addButton(button)
             button.clicked.connect(lambda _=False, code=code: self.language_chosen.emit(code))
-        self.theme_button, self.help = QToolButton(), QToolButton()
+        self.theme_button, self.settings, self.help = QToolButton(), QToolButton(), QToolButton()
         self.theme_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.themes: dict[str, QAction] = {}
         self._menu = QMenu(self)
@@ -46,8 +47,9 @@ class Header(QWidget):
             self._menu.addAction(action)
             self.themes[name] = action
         self.theme_button.setMenu(self._menu)
+        self.settings.clicked.connect(self.settings_asked)
         self.help.clicked.connect(self.help_asked)
-        for button in (self.theme_button, self.help):
+        for button in (self.theme_button, self.settings, self.help):
             button.setIconSize(QSize(16, 16))
         row = QHBoxLayout(self)
         row.setContentsMargins(20, 8, 16, 8)
@@ -57,7 +59,7 @@ class Header(QWidget):
         row.addWidget(self.run_name)
         row.addWidget(self.run_model)
         row.addStretch(1)
-        for button in (*self.languages.values(), self.theme_button, self.help):
+        for button in (*self.languages.values(), self.theme_button, self.settings, self.help):
             row.addWidget(button)
         state.run_opened.connect(self.refresh)
         state.plan_changed.connect(self.refresh)
@@ -75,12 +77,18 @@ class Header(QWidget):
 
     def set_theme(self, theme: Theme) -> None:
         self.theme_button.setIcon(themes.icon("contrast", theme.text))
+        self.settings.setIcon(themes.icon("settings", theme.text))
         self.help.setIcon(themes.icon("help", theme.text))
 
     def retranslate(self) -> None:
         for name, action in self.themes.items():
             action.setText(tr(THEME_NAMES[name]))
-        for button, name in ((self.theme_button, tr("Light or dark")), (self.help, tr("Help and shortcuts"))):
+        names = {
+            self.theme_button: tr("Light or dark"),
+            self.settings: tr("Settings"),
+            self.help: tr("Help and shortcuts"),
+        }
+        for button, name in names.items():
             button.setToolTip(name)
             button.setAccessibleName(name)
         self.refresh()

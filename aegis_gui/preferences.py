@@ -1,6 +1,7 @@
-"""What the window remembers between two sittings: language, theme, recent runs, its own size."""
+"""What the window remembers between two sittings: language, theme, recent runs, its own size, what the person wants."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QSettings
@@ -8,6 +9,14 @@ from PySide6.QtCore import QByteArray, QSettings
 from .i18n import LANGUAGES, locale_language
 
 KEPT_RECENT = 12
+
+
+class AtClose(StrEnum):
+    """What closing the window means while a step runs."""
+
+    ASK = "ask"
+    TRAY = "tray"
+    STOP = "stop"
 
 
 class Preferences:
@@ -63,6 +72,32 @@ class Preferences:
     @runs.setter
     def runs(self, value: Path) -> None:
         self._store.setValue("runs", str(value))
+
+    @property
+    def notify(self) -> bool:
+        """Whether the system is to tell of the end of a run that nobody looks at."""
+        return bool(self._store.value("notify", True, type=bool))
+
+    @notify.setter
+    def notify(self, value: bool) -> None:
+        self._store.setValue("notify", value)
+
+    @property
+    def sound(self) -> bool:
+        return bool(self._store.value("sound", False, type=bool))
+
+    @sound.setter
+    def sound(self, value: bool) -> None:
+        self._store.setValue("sound", value)
+
+    @property
+    def at_close(self) -> AtClose:
+        stored = str(self._store.value("at_close", AtClose.ASK))
+        return AtClose(stored) if stored in set(AtClose) else AtClose.ASK
+
+    @at_close.setter
+    def at_close(self, value: AtClose) -> None:
+        self._store.setValue("at_close", value.value)
 
     @property
     def recent(self) -> list[Path]:

@@ -29,6 +29,7 @@ GROUPS: tuple[tuple[str, tuple[Shortcut, ...]], ...] = (
             Shortcut(("Ctrl+F",), mark("Search the runs"), ("Ctrl+F",)),
             Shortcut(("Ctrl+P",), mark("Pause or resume"), ("Ctrl+P",)),
             Shortcut(("Ctrl+L",), mark("Show or hide the log"), ("Ctrl+L",)),
+            Shortcut(("Ctrl+,",), mark("Settings"), ("Ctrl+,",)),
             Shortcut(("F1",), mark("This help"), ("F1",)),
             Shortcut(("Tab", "Shift+Tab"), mark("The next or previous control")),
         ),
@@ -51,6 +52,15 @@ GROUPS: tuple[tuple[str, tuple[Shortcut, ...]], ...] = (
             Shortcut((mark("Wheel"),), mark("Zoom along the steps")),
             Shortcut((mark("Drag"),), mark("Move along the steps")),
             Shortcut((mark("Double click"),), mark("The whole run again")),
+        ),
+    ),
+    (
+        mark("In a conversation"),
+        (
+            Shortcut(("Enter",), mark("Send")),
+            Shortcut(("Shift+Enter",), mark("Begin a new line")),
+            Shortcut(("Esc",), mark("Stop the answer")),
+            Shortcut(("↑",), mark("Edit the last question")),
         ),
     ),
     (

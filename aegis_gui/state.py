@@ -14,8 +14,12 @@ from aegis_core.journal import replay
 from aegis_core.plan import Plan
 from aegis_core.run_directory import RunDirectory
 
+from .claim import Claim, other_engine, other_window
 from .flow import Flow, Status
 from .run_view import RunView
+
+KEEPING = ("search", "schedule", "train")
+"""Steps that continue where an attempt with the same settings broke off; the others begin anew."""
 
 
 class AppState(QObject):
@@ -40,12 +44,15 @@ class AppState(QObject):
         self.machine: Telemetry | None = None
         self._running = ""
         self._paused = False
+        self._claim = Claim()
+        self._barred = False
 
     def open(self, path: Path) -> None:
         """Open an existing run; UserError if there is none or its plan is not readable."""
         run = RunDirectory.open(path)
         plan = run.plan()
         freshness.states(run, plan)
+        self._barred = not self._claim.take(run) or run.is_locked()
         self.run, self.plan = run, plan
         self.view = past(run)
         self._running, self._paused, self.busy = "", False, False
@@ -58,9 +65,35 @@ class AppState(QObject):
         self.open(path)
 
     def close(self) -> None:
+        self.let_go()
         self.run, self.plan, self.view = None, Plan(), RunView()
         self.refresh()
         self.run_opened.emit()
+
+    def let_go(self) -> None:
+        """Another window may have the run from now on."""
+        self._claim.drop()
+
+    @property
+    def owned_by_window(self) -> bool:
+        """Whether another window has the run that is open here, rather than a terminal."""
+        return self.run is not None and not self._claim.held
+
+    def obstacle(self) -> UserError | None:
+        """Why nothing can be changed or started here: another window or engine has the run. None if nobody has.
+
+        A run that was somebody else's and is free now is opened anew: much may have happened to it.
+        """
+        if self.run is None or self.busy:
+            return None
+        if not self._claim.held and not self._claim.take(self.run):
+            return other_window(self.run)
+        if self.run.is_locked():
+            self._barred = True
+            return other_engine(self.run)
+        if self._barred:
+            self.open(self.run.path)
+        return None
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Set "section.field" values and write plan.json; UserError, and nothing changed, if they are not allowed."""
@@ -68,6 +101,8 @@ class AppState(QObject):
             raise UserError(
                 "Settings cannot change while a step is running.", "Stop it first, or wait until it is done."
             )
+        if obstacle := self.obstacle():
+            raise obstacle
         plan = plans.changed(self.plan, dict(changes))
         if plan == self.plan:
             return
@@ -117,7 +152,8 @@ class AppState(QObject):
     def refresh(self) -> None:
         """Read every step's state from the files again."""
         found = freshness.states(self.run, self.plan) if self.run else {}
-        self.flow = Flow(found, self._running, self._paused, self.busy, self._ended())
+        ended = self._ended()
+        self.flow = Flow(found, self._running, self._paused, self.busy, ended, self._resumable(ended))
         self.flow_changed.emit()
 
     def _read_plan(self) -> None:
@@ -134,6 +170,15 @@ class AppState(QObject):
             elif isinstance(step.ended, StepCancelled) or (step.running and not self.busy):
                 ended[name] = Status.CANCELLED
         return ended
+
+    def _resumable(self, ended: Mapping[str, Status]) -> frozenset[str]:
+        """Of the steps that did not end well, those that keep what they have while they work."""
+        run, plan = self.run, self.plan
+        steps = [freshness.BY_ID[name] for name in ended if name in KEEPING]
+        if run is None:
+            return frozenset()
+        found = (s.id for s in steps if freshness.begun_alike(run, plan, s, freshness.input_digests(run, plan, s)))
+        return frozenset(found)
 
 
 def past(run: RunDirectory) -> RunView:

@@ -6,34 +6,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
-from PySide6.QtWidgets import (
-    QHBoxLayout,
-    QMainWindow,
-    QMessageBox,
-    QSplitter,
-    QStackedWidget,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut, QShowEvent
+from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QToolButton
 
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
 
 from . import theme as themes
 from .banner import Banner
+from .closing import Farewell
+from .desktop import Desktop
 from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
+from .frame import framed
+from .greeting import Greeting
 from .header import Header
 from .help_sheet import HelpSheet
 from .i18n import Language, tr
 from .log_drawer import LogDrawer
+from .long_work import LongWork
 from .machine import Machine
 from .pages.home import HomePage
 from .preferences import Preferences
 from .rail import Rail
 from .runner import Runner
+from .settings_sheet import SettingsSheet
 from .state import AppState
 from .telemetry_strip import TelemetryStrip
 from .theme import Appearance, Theme
@@ -49,18 +46,21 @@ class Window(QMainWindow):
 
     page_shown = Signal(str)
 
-    def __init__(self, language: Language, appearance: Appearance, preferences: Preferences) -> None:
+    def __init__(self, language: Language, appearance: Appearance, preferences: Preferences, desktop: Desktop) -> None:
         super().__init__()
-        self.language, self.appearance, self.preferences = language, appearance, preferences
+        self.language, self.appearance, self.preferences, self.desktop = language, appearance, preferences, desktop
         self.state = AppState(self)
         self.runner = Runner(self.state, self)
         self.machine = Machine(self)
+        self.long_work = LongWork(self.state, self.runner, preferences, desktop, self)
+        self.farewell = Farewell(self.runner, self.long_work, preferences, self)
         self.page = HOME
         self._following = True
-        self._closing = False
         self._help: HelpSheet | None = None
+        self._settings: SettingsSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
+        self.greeting = Greeting(self.state, self.banner, self)
         self.log_button = QToolButton()
         self.stack = QStackedWidget()
         self.stack.setObjectName("pages")
@@ -134,6 +134,9 @@ class Window(QMainWindow):
     def _start(self, arguments: tuple[str, ...]) -> None:
         if self.runner.running:
             return
+        if obstacle := self.state.obstacle():
+            self.greeting.tell_of_owner(obstacle)
+            return
         for name, page in self.pages.items():
             if not page.settle():
                 self.show_page(name)
@@ -144,15 +147,6 @@ class Window(QMainWindow):
             self.runner.start(arguments)
         except OSError as error:
             self.tell(UserError("The engine could not be started: {problem}.", "Try again.", problem=error))
-
-    def ask_to_stop(self) -> None:
-        """Confirm, then let the engine save and exit."""
-        self._ask(
-            tr("Stop this run?"),
-            tr("The step saves what it has and can go on from there later."),
-            tr("Save and stop"),
-            self.runner.stop,
-        )
 
     def _act(self, action: Action) -> None:
         if action.do in (Do.GO, Do.NEXT):
@@ -174,11 +168,6 @@ class Window(QMainWindow):
         if isinstance(event, StepFailed) and not event.stage:
             self.banner.tell(event.values, event.reason_template or event.reason, event.advice_template or event.advice)
 
-    def _on_ended(self) -> None:
-        self._show_flow()
-        if self._closing:
-            self.close()
-
     # ---- what the window says
 
     def tell(self, error: UserError) -> None:
@@ -195,12 +184,15 @@ class Window(QMainWindow):
     def retranslate(self) -> None:
         for part in (self.header, self.rail, self.footer, self.banner, self.log, self.strip):
             part.retranslate()
+        self.long_work.retranslate()
         self.log_button.setText(tr("Log"))
         self._name_window()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
             self.retranslate()
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self.long_work.seen()
         super().changeEvent(event)
 
     def show_help(self) -> None:
@@ -216,23 +208,37 @@ class Window(QMainWindow):
         self.home.show_welcome()
         self.activateWindow()
 
+    def show_settings(self) -> None:
+        self._settings = self._settings or SettingsSheet(self.preferences, self.desktop, self)
+        self._settings.refresh()
+        self._settings.show()
+        self._settings.raise_()
+
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
         self._show_log_button()
 
     # ---- the end
 
+    def come_to_front(self, page: str = "") -> None:
+        """From the tray or a notification: visible again, on this page if one is meant."""
+        self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+        if page:
+            self._choose_page(page)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        QApplication.setQuitOnLastWindowClosed(True)
+        self.greeting.leave_tray()
+        self.long_work.refresh()
+
     def closeEvent(self, event: QCloseEvent) -> None:
-        """During a run: ask, save, and only then close. Afterwards no thread, timer or process is left."""
-        if self.runner.running:
+        """During a run: ask, save or hide. Afterwards no thread, timer or process is left."""
+        if not self.farewell.may_close():
             event.ignore()
-            if not self._closing:
-                self._ask(
-                    tr("A step is still running."),
-                    tr("AEGIS can save it now and close; the step then goes on from there next time."),
-                    tr("Save, stop and close"),
-                    self._close_after_stop,
-                )
             return
         self.preferences.geometry = self.saveGeometry()
         self.shut_down()
@@ -244,71 +250,35 @@ class Window(QMainWindow):
             page.close()  # the chat page ends its own engine
         self.runner.shut_down()
         self.machine.shut_down()
-
-    def _close_after_stop(self) -> None:
-        self._closing = True
-        if not self.runner.running:
-            self.close()
-        self.runner.stop()
-
-    def _ask(self, question: str, explanation: str, yes: str, then: Callable[[], None]) -> None:
-        """A question before something is interrupted; the window goes on working while it stands there."""
-        box = QMessageBox(self)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.setWindowTitle("AEGIS")
-        box.setText(question)
-        box.setInformativeText(explanation)
-        box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
-        stay = box.addButton(tr("Cancel"), QMessageBox.ButtonRole.RejectRole)
-        box.setEscapeButton(stay)
-        box.accepted.connect(then)
-        self.runner.ended.connect(box.reject)
-        box.open()
+        self.long_work.shut_down()
+        self.greeting.shut_down()
+        self.state.let_go()
 
     # ---- putting it together
 
     def _lay_out(self) -> None:
-        right = QWidget()
-        column = QVBoxLayout(right)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        banner = QHBoxLayout()
-        banner.setContentsMargins(24, 12, 24, 0)
-        banner.addWidget(self.banner)
-        column.addLayout(banner)
-        column.addWidget(self.stack, 1)
-        column.addWidget(self.footer)
-        middle = QWidget()
-        row = QHBoxLayout(middle)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addWidget(self.rail)
-        row.addWidget(right, 1)
-        self.splitter = QSplitter(Qt.Orientation.Vertical)
-        self.splitter.addWidget(middle)
-        self.splitter.addWidget(self.log)
-        self.splitter.setStretchFactor(0, 1)
-        self.splitter.setSizes([600, 160])
-        self.splitter.setChildrenCollapsible(False)
         self.log.hide()
-        whole = QWidget()
-        outer = QVBoxLayout(whole)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(0)
-        outer.addWidget(self.header)
-        outer.addWidget(self.splitter, 1)
-        outer.addWidget(self.strip)
         self.log_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.strip.row.addWidget(self.log_button)
-        self.setCentralWidget(whole)
+        parts = (self.header, self.rail, self.banner, self.stack, self.footer, self.log, self.strip)
+        self.setCentralWidget(framed(*parts))
 
     def _connect(self) -> None:
         state, footer = self.state, self.footer
         state.event_arrived.connect(self._on_event)
         state.flow_changed.connect(self._show_flow)
         state.run_opened.connect(self._on_run_opened)
-        self.runner.ended.connect(self._on_ended)
-        self.runner.stopping_changed.connect(self._show_flow)
+        self.greeting.called.connect(self.come_to_front)
+        self.greeting.continued.connect(self.run_step)
+        self.farewell.hidden.connect(self.greeting.wait_in_tray)
+        for changed in (self.runner.ended, self.runner.stopping_changed, self.farewell.changed):
+            changed.connect(self._show_flow)
+        tray = self.long_work.tray
+        self.long_work.show_asked.connect(self.come_to_front)
+        tray.paused.connect(self.runner.pause)
+        tray.stop_after_step.connect(self.runner.stop_after_step)
+        tray.stop.connect(self.runner.stop)
+        tray.quit.connect(self.farewell.quit)
         self.machine.read.connect(self.strip.show_reading)
         self.machine.read.connect(state.read_machine)
         self.log_button.clicked.connect(self.toggle_log)
@@ -318,6 +288,7 @@ class Window(QMainWindow):
         self.home.resumed.connect(lambda: self.run_step(self.page))
         self.header.language_chosen.connect(self._use_language)
         self.header.theme_chosen.connect(self._use_theme)
+        self.header.settings_asked.connect(self.show_settings)
         self.header.help_asked.connect(self.show_help)
         self.appearance.changed.connect(self.set_theme)
         footer.acted.connect(self._act)
@@ -326,7 +297,7 @@ class Window(QMainWindow):
         footer.back.connect(lambda: self._choose_page(state.flow.back(self.page) or HOME))
         footer.next.connect(lambda: self._choose_page(state.flow.next(self.page) or self.page))
         footer.paused.connect(self.runner.pause)
-        footer.stop.connect(self.ask_to_stop)
+        footer.stop.connect(self.farewell.ask_to_stop)
 
     def _add_shortcuts(self) -> None:
         actions: dict[str, Callable[[], object]] = {
@@ -336,6 +307,7 @@ class Window(QMainWindow):
             "Alt+Right": self.footer.next.emit,
             "Ctrl+P": self.footer.pause_button.click,
             "Ctrl+L": self.toggle_log,
+            "Ctrl+,": self.show_settings,
             "F1": self.show_help,
             "Ctrl+N": lambda: self._at_home(self.home.begin_new),
             "Ctrl+F": lambda: self._at_home(self.home.seek),
@@ -358,7 +330,7 @@ class Window(QMainWindow):
         self.show_page(name)
 
     def _show_flow(self) -> None:
-        self.footer.show_flow(self.state.flow, self.page, self.runner.stopping)
+        self.footer.show_flow(self.state.flow, self.page, self.runner.stopping, self.farewell.leaving)
         self.home.set_busy(self.state.busy)
         self.machine.pid = self.runner.pid
 
@@ -368,7 +340,7 @@ class Window(QMainWindow):
             page.plan_changed()
             page.show_run(self.state.view)
         self.log.show_run(self.state.view)
-        self.banner.hide()
+        self.greeting.greet()
         self._name_window()
 
     def _name_window(self) -> None:

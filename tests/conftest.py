@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import leftovers
 import pytest
 from tiny_families import chatml_tokenizer
 
@@ -21,6 +23,27 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "cuda" not in config.getoption("markexpr").replace("not cuda", ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session")
+def started() -> leftovers.Started:
+    return leftovers.Started()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(started: leftovers.Started) -> Iterator[None]:
+    """Fails a test after which a thread or timer of Qt still runs, or a process that it started."""
+    before = leftovers.children()
+    started.begin()
+    yield
+    threads, timers = started.threads(), started.timers()
+    found = [f"a running {leftovers.named(thread)}" for thread in threads]
+    found += [f"a ticking {leftovers.named(timer)}" for timer in timers]
+    for timer in timers:
+        timer.stop()
+    found += [f"a process: {line}" for line in leftovers.left_processes(before)]
+    if found:
+        pytest.fail("The test left behind " + "; ".join(found))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fake_desktop import FakeDesktop
 from PySide6.QtCore import QCoreApplication, QEvent
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
@@ -40,9 +41,9 @@ RITUAL = Path(__file__).parent / "data" / "ritual"
 
 
 @contextmanager
-def open_window(app: QApplication) -> Iterator[Window]:
-    """A shown window; no thread or process of it is left afterwards."""
-    window = build(app)
+def open_window(app: QApplication, desktop: FakeDesktop | None = None) -> Iterator[Window]:
+    """A shown window on a desktop of its own; no thread or process of it is left afterwards."""
+    window = build(app, (desktop or FakeDesktop()).desktop())
     window.show()
     try:
         yield window

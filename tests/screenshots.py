@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import screenshots_longwork
 from album import snap, verdict
 from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
 from PySide6.QtCore import QSize, Qt
@@ -62,6 +63,7 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
             window.resize(SIZE)
             pictures = _states(window, Path(scratch) / "AEGIS", run_dir, out)
             shoot_panel(out, window.language, window.appearance)
+        pictures += screenshots_longwork.shoot(out, Path(scratch) / "AEGIS long")
     return [*pictures, *_sheets(out, pictures)]
 
 

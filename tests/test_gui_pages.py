@@ -43,18 +43,20 @@ def shared(qapp: QApplication) -> Iterator[Window]:
 
 
 @pytest.fixture
-def finished(shared: Window, tmp_path: Path) -> Window:
+def finished(shared: Window, tmp_path: Path) -> Iterator[Window]:
     """The recorded ritual, opened after it was over."""
     run = recorded_run(tmp_path / "runs" / "ritual 儀式")
     shared.state.open(run.path)
-    return shared
+    yield shared
+    shared.state.close()  # what a page has asked the engine meanwhile ends with the run
 
 
 @pytest.fixture
-def begun(shared: Window, tmp_path: Path) -> Window:
+def begun(shared: Window, tmp_path: Path) -> Iterator[Window]:
     """A run of the demo with nothing done."""
     shared.state.create(tmp_path / "runs" / "begun", demo_plan())
-    return shared
+    yield shared
+    shared.state.close()
 
 
 def live(window: Window, stage: str) -> None:
@@ -305,4 +307,5 @@ def test_no_text_is_clipped_in_the_smallest_window(
             qapp.processEvents()
         found[page] = clipped(shared)
     shared.language.use("en")
+    shared.state.close()
     assert {page: texts for page, texts in found.items() if texts} == {}

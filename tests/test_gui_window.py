@@ -14,7 +14,6 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from aegis_core import events
-from aegis_core.child import engine_command
 from aegis_core.failures import UserError
 from aegis_core.freshness import State
 from aegis_core.plan import Plan, changed, demo_plan
@@ -234,20 +233,6 @@ def test_a_real_step_runs_from_its_button_to_its_result(pico: Window, qtbot: QtB
     assert pico.state.flow.states["prepare"] is State.DONE
 
 
-def test_stopping_asks_saves_and_leaves_a_step_that_goes_on(pico: Window, qtbot: QtBot) -> None:
-    with qtbot.waitSignal(pico.runner.ended, timeout=120_000):
-        pico.run_step("prepare")
-    pico.run_step("train")
-    qtbot.waitUntil(lambda: "loss" in pico.state.view.step("train").series, timeout=120_000)
-    assert not pico.pages["train"].isHidden()
-    pico.footer.stop.emit()
-    with qtbot.waitSignal(pico.runner.ended, timeout=120_000):
-        box_of(pico).buttons()[0].click()
-    assert pico.state.status("train") is Status.CANCELLED
-    assert pico.footer.primary.text() == "Continue"
-    assert list(pico.state.run.step_folder("train").glob("checkpoint-*"))
-
-
 def test_closing_during_a_run_asks_first_and_leaves_nothing_behind(pico: Window, qtbot: QtBot) -> None:
     with qtbot.waitSignal(pico.runner.ended, timeout=120_000):
         pico.run_step("prepare")
@@ -275,33 +260,3 @@ def test_changing_ones_mind_about_closing_lets_the_run_go_on(pico: Window, qtbot
     assert pico.runner.running
     pico.runner.stop()
     qtbot.waitUntil(lambda: not pico.runner.running, timeout=120_000)
-
-
-def test_a_window_that_is_killed_leaves_a_run_that_goes_on(
-    window: Window, qtbot: QtBot, tmp_path: Path, pico_plan: Plan
-) -> None:
-    run = RunDirectory.create(
-        tmp_path / "killed 実行", changed(pico_plan, {"train.steps": 4000, "train.evaluate_steps": 0})
-    )
-    subprocess.run(engine_command("run", run.path, "--only", "prepare"), check=True, capture_output=True, timeout=120)
-    script = (
-        "import sys; from pathlib import Path; from PySide6.QtWidgets import QApplication\n"
-        "from aegis_gui.app import build\n"
-        "app = QApplication([]); window = build(app); window.show()\n"
-        "window.state.open(Path(sys.argv[1])); window.run_step('train'); app.exec()"
-    )
-    other = subprocess.Popen([sys.executable, "-c", script, str(run.path)])
-    metrics = run.step_folder("train") / "metrics.jsonl"
-    qtbot.waitUntil(lambda: metrics.is_file() and metrics.stat().st_size > 0, timeout=120_000)
-    engines = psutil.Process(other.pid).children(recursive=True)
-    assert engines
-    other.kill()
-    other.wait()
-    qtbot.waitUntil(lambda: not any(process.is_running() for process in engines), timeout=60_000)
-    window.home.open_run(run.path)
-    assert window.page == "check"
-    window.show_page("train")
-    assert window.state.status("prepare") is Status.DONE
-    assert window.state.status("train") is Status.CANCELLED
-    assert window.footer.primary.text() == "Continue"
-    assert list(run.step_folder("train").glob("checkpoint-*"))

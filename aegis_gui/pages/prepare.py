@@ -122,8 +122,9 @@ class PreparePage(StepPage):
         self._draw()
 
     def _follow(self) -> None:
-        """Look into the data while somebody sees it, unless the finished step has done so."""
-        if self.isVisible() and not self.state.busy and not self._prepared():
+        """Look into the data while somebody sees it, unless the finished step has done so; a look ends with its run."""
+        seen = self.isVisible() and not self.state.busy and not self._prepared()
+        if seen or self.state.run is None:
             self.look.follow()
         self._show_look()
 

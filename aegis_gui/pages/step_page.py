@@ -160,6 +160,7 @@ class StepPage(QWidget):
         set_role(self.notice, "secondary" if status is Status.WAITING or self._only_adds() else "warn")
         if status is not Status.FAILED:
             self.failure.hide()
+        self.failure.set_goes_on(self.state.flow.goes_on(self.step))
         self._show_progress()
 
     def changeEvent(self, event: QEvent) -> None:
