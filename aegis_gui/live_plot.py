@@ -12,7 +12,7 @@ from . import plot_keys
 from .i18n import filled
 from .plot_labels import place_bands, place_levels, place_marks
 from .plot_legend import Legend
-from .plot_look import AXIS_WIDTH, MARGIN_PX, paint_band, paint_curve, paint_level, prepare_axes, room_for_words
+from .plot_look import paint_band, paint_curve, paint_level, prepare_axes, room_for_words
 from .plot_moments import Moment, MomentRow
 from .plot_parts import Colour, Curve, Level, Mark
 from .plot_table import table_of_steps
@@ -306,11 +306,7 @@ class LivePlot(pg.PlotWidget):
 
     def _write_legend(self) -> None:
         self._legend.write(self)
-        self.lay_legend()
-
-    def lay_legend(self) -> None:
-        left = AXIS_WIDTH + MARGIN_PX
-        if self._legend.lay(left, max(self.width() - left - 12, 60)) and self.y_range.known:
+        if self._legend.lay(self) and self.y_range.known:
             self._apply_range()
 
     def _mouse_moved(self, spot: QPointF) -> None:
@@ -344,6 +340,6 @@ class LivePlot(pg.PlotWidget):
         super().resizeEvent(event)
         if event is None or self.plotItem is None:  # pyqtgraph: while the widget is being built, and once it is closed
             return
-        self.lay_legend()
+        self._write_legend()
         self.fit()
         self._place_labels()

@@ -15,6 +15,7 @@ from .theme import Theme
 GB = 1e9  # bytes
 # Each contains the ones before it, so that the strips between their curves are the parts.
 ALLOCATED = {"vram_resting_bytes": "resting", "vram_peak_bytes": "peak", "vram_reserved_bytes": "reserved"}
+LOW_PX = 150  # in a plot lower than this the legend of all parts would cover them
 STACK = (*ALLOCATED.values(), "own", "used")
 
 
@@ -48,7 +49,9 @@ class MemoryPlot(LivePlot):
         return tr("Nothing has been read yet.")
 
     def curve_names(self) -> dict[str, str]:
-        """Short, for five of them have to fit; the last drawn is the lowest."""
+        """Short, for five of them have to fit, from the top of the stack down; in a low plot two have to do."""
+        if self._is_low:
+            return {"used": tr("others") if self._has("own") else tr("in use"), "own": tr("this run")}
         divided = self._has("reserved")
         own = tr("libraries") if divided else tr("this run")
         rest = tr("others") if self._has("own") or divided else tr("in use")
@@ -67,8 +70,8 @@ class MemoryPlot(LivePlot):
     def reading(self, curve: Curve, x: float | None) -> float | None:
         """The part that lies between this curve and the next one below it."""
         value = super().reading(curve, x)
-        if value is None:
-            return None
+        if value is None or (self._is_low and curve.name == "own"):
+            return value
         below = (super(MemoryPlot, self).reading(self.curves[name], x) for name in STACK[: STACK.index(curve.name)])
         return max(value - max((part for part in below if part is not None), default=0.0), 0.0)
 
@@ -104,6 +107,10 @@ class MemoryPlot(LivePlot):
     def extent_between(self, first: float, last: float) -> tuple[float, float]:
         """Parts of a whole are read against the whole."""
         return self.extent()
+
+    @property
+    def _is_low(self) -> bool:
+        return self.cursor is None and self.height() < LOW_PX
 
     def _has(self, name: str) -> bool:
         return bool(len(self.curves[name].series)) if name in self.curves else False

@@ -47,8 +47,8 @@ class PlotBoard(QWidget):
             card.export_asked.connect(lambda kind, card=card: self._ask_where(kind, card))
         row, column, width = SAMPLES_PLACE
         grid.addWidget(samples, row, column, 1, width)
-        grid.setRowStretch(0, 3)
-        grid.setRowStretch(1, 2)
+        grid.setRowStretch(0, 5)
+        grid.setRowStretch(1, 4)
         for number in range(12):
             grid.setColumnStretch(number, 1)
         for name, card in zip(_whole(shown, plots), self.cards, strict=True):

@@ -14,11 +14,10 @@ from aegis_core.run_directory import atomic
 
 from . import theme as themes
 from .live_plot import LivePlot
-from .plot_legend import title_of
+from .plot_legend import LEFT, title_of
 
 KINDS = ("png", "svg", "csv")
 PNG_SCALE = 2  # so that it stays sharp in a document
-LEGEND_LEFT = 52
 
 
 def file_name(run: str, plot: str, kind: str) -> str:
@@ -42,8 +41,8 @@ def png(plot: LivePlot) -> bytes:
     found = QByteArray()
     buffer = QBuffer(found)
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, "PNG")
-    return found.data()
+    image.save(buffer, format=b"PNG")
+    return bytes(found.data())
 
 
 def svg(plot: LivePlot) -> bytes:
@@ -57,7 +56,7 @@ def svg(plot: LivePlot) -> bytes:
     painter = QPainter(generator)
     _paint(plot, painter)
     painter.end()
-    return found.data()
+    return bytes(found.data())
 
 
 def csv_bytes(plot: LivePlot) -> bytes:
@@ -85,9 +84,9 @@ def _paint(plot: LivePlot, painter: QPainter) -> None:
     legend = QTextDocument()
     legend.setDefaultFont(themes.tabular(themes.SMALL))
     legend.setDocumentMargin(0)
-    legend.setTextWidth(plot.width() - LEGEND_LEFT - 12)
+    legend.setTextWidth(plot.width() - LEFT - 12)
     legend.setHtml(f"{title_of(plot)}&nbsp; {plot.legend.entries}")
     context = QAbstractTextDocumentLayout.PaintContext()
     context.palette.setColor(QPalette.ColorRole.Text, QColor(plot.theme.text))
-    painter.translate(LEGEND_LEFT, 4)
+    painter.translate(LEFT, 4)
     legend.documentLayout().draw(painter, context)

@@ -9,10 +9,16 @@ from PySide6.QtWidgets import QLabel
 
 from . import theme as themes
 from .plot_labels import is_in_view
+from .plot_look import AXIS_WIDTH, MARGIN_PX
 from .plot_parts import legend_entry, unbroken
 
 if TYPE_CHECKING:
     from .live_plot import LivePlot
+
+LEFT = AXIS_WIDTH + MARGIN_PX
+MOST_OF_PLOT = 0.42  # of its height: what would take more is left out
+LEAST_PX = 20  # one line is always there
+BETWEEN = "&nbsp; "
 
 
 class Legend(QLabel):
@@ -31,19 +37,29 @@ class Legend(QLabel):
 
     def write(self, plot: "LivePlot") -> None:
         """Say what the plot's curves are now, or at its crosshair."""
-        self.entries = "&nbsp; ".join(_entries(plot))
+        entries = list(_entries(plot))
+        self.entries = BETWEEN.join(entries)
+        room = self._room(plot)
+        self._say(plot, entries)
+        while len(entries) > 1 and self.heightForWidth(room) > max(plot.height() * MOST_OF_PLOT, LEAST_PX):
+            entries.pop()  # the crosshair's place and what matters most stand first
+            self._say(plot, entries)
+
+    def lay(self, plot: "LivePlot") -> bool:
+        """Take place in the plot; whether the height has changed."""
+        before, room = self.height(), self._room(plot)
+        self.setGeometry(LEFT, 4, room, max(self.heightForWidth(room), self.fontMetrics().height()))
+        return self.height() != before
+
+    def _room(self, plot: "LivePlot") -> int:
+        return max(plot.width() - LEFT - 12 - self.tools_px, 60)
+
+    def _say(self, plot: "LivePlot", entries: list[str]) -> None:
         if self.title_px:
             # an invisible blank first: what does not fit beside the title goes below it instead of being cut
-            self.setText(f'<p style="margin:0; text-indent:{self.title_px}px">\u200b{self.entries}</p>')
+            self.setText(f'<p style="margin:0; text-indent:{self.title_px}px">\u200b{BETWEEN.join(entries)}</p>')
         else:
-            self.setText("&nbsp; ".join(filter(None, [title_of(plot), self.entries])))
-
-    def lay(self, left: int, width: int) -> bool:
-        """Take place within this width; whether the height has changed."""
-        before = self.height()
-        room = max(width - self.tools_px, 60)
-        self.setGeometry(left, 4, room, max(self.heightForWidth(room), self.fontMetrics().height()))
-        return self.height() != before
+            self.setText(BETWEEN.join([title_of(plot), *entries]))
 
 
 def title_of(plot: "LivePlot") -> str:
@@ -56,12 +72,11 @@ def _entries(plot: "LivePlot") -> Iterator[str]:
     if cursor is not None:
         where = [plot.crosshair_text(cursor), *plot.moments_near(cursor)]
         yield f"{muted}{' · '.join(map(unbroken, where))}</span>"
-    for curve in plot.curves.values():
-        if curve.name not in names or not len(curve.series):
-            continue
-        value = plot.reading(curve, cursor)
-        if value is not None:
-            yield legend_entry(curve, names[curve.name], value, theme)
+    for name, shown in names.items():
+        curve = plot.curves.get(name)
+        value = plot.reading(curve, cursor) if curve is not None and len(curve.series) else None
+        if curve is not None and value is not None:
+            yield legend_entry(curve, shown, value, theme)
     for level in plot.levels:
         if level.value is not None and plot.y_range.known and not is_in_view(plot.view, level.value):
             arrow = "↑" if level.value > plot.y_range.high else "↓"

@@ -45,7 +45,7 @@ def room_for_words(plot: "LivePlot") -> tuple[float, float]:
     if any(level.value is not None for level in plot.levels):
         head += LABEL_PX
     foot = FOOT_PX if plot.has_bands else MARK_PX + 4 if plot.moments else 4
-    return min(head, max(plot.view.height(), 60.0) * 0.45), foot
+    return min(head, max(plot.view.height(), 60.0) * 0.6), foot
 
 
 def paint_curve(curve: Curve, theme: Theme) -> None:
@@ -76,5 +76,12 @@ def paint_band(region: pg.LinearRegionItem, label: QGraphicsSimpleTextItem, phas
 
 def _mixed(colour: QColor, ground: QColor, strength: float) -> QColor:
     """The colour over its ground as one that lets nothing through, so that parts can be stacked."""
-    parts = zip(colour.getRgb()[:3], ground.getRgb()[:3], strict=True)
-    return QColor(*(round(one * strength + other * (1 - strength)) for one, other in parts))  # type: ignore[misc]
+
+    def part(one: float, other: float) -> float:
+        return one * strength + other * (1 - strength)
+
+    return QColor.fromRgbF(
+        part(colour.redF(), ground.redF()),
+        part(colour.greenF(), ground.greenF()),
+        part(colour.blueF(), ground.blueF()),
+    )

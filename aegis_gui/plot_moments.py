@@ -59,11 +59,12 @@ class MomentRow(QGraphicsItem):
 
     def paint(self, painter: QPainter, option: QStyleOptionGraphicsItem, widget: QWidget | None = None) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        middle, taken = self._view.height() - MARK_PX / 2 - 1, self._view.width() + GAP_PX
+        width, middle = self._view.width(), self._view.height() - MARK_PX / 2 - 1
+        (first, last), taken = self._view.viewRange()[0], width + GAP_PX
         for moment in reversed(self.moments):
-            x = self._view.mapFromView(QPointF(moment.x, 0)).x()
+            x = (moment.x - first) / (last - first) * width
             # a warning is never hidden behind a checkpoint
-            if not 0 <= x <= self._view.width() or (taken - x < GAP_PX and moment.kind != "warning"):
+            if not 0 <= x <= width or (taken - x < GAP_PX and moment.kind != "warning"):
                 continue
             taken = x
             _draw(painter, moment.kind, QPointF(x, middle), self.theme)

@@ -18,7 +18,7 @@ from .series import Series
 from .text import fixed
 from .theme import Theme, tabular
 
-MAX_DRAWN = 2000  # points: more has no more shape in a plot this wide
+MAX_DRAWN = 1000  # points: more has no more shape in a plot this wide
 
 
 class PortraitPlot(LivePlot):

@@ -1,8 +1,6 @@
 """The strip above a replay: what is shown is the past, and here is how to move in it."""
 
-from datetime import datetime
-
-from PySide6.QtCore import QLocale, QSignalBlocker, QSize, Qt, Signal
+from PySide6.QtCore import QDateTime, QLocale, QSignalBlocker, QSize, Qt, Signal
 from PySide6.QtWidgets import QButtonGroup, QFrame, QHBoxLayout, QLabel, QPushButton, QSlider, QToolButton, QWidget
 
 from . import text
@@ -44,7 +42,8 @@ class ReplayBar(QFrame):
         row.addWidget(self.slider, 1)
         row.addWidget(self.clock)
         for place, _ in enumerate(SPEEDS):
-            button = QToolButton(checkable=True)
+            button = QToolButton()
+            button.setCheckable(True)
             button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self.speeds.addButton(button, place)
             row.addWidget(button)
@@ -78,9 +77,9 @@ class ReplayBar(QFrame):
             button.setText(tr("max") if fastest else f"{speed:g}×")
             button.setToolTip(tr("As fast as possible") if fastest else filled("{n} times as fast", n=f"{speed:g}"))
         if self._replay is not None:
-            began = datetime.fromtimestamp(self._replay.recording.began_at)
-            day = QLocale().toString(began.date(), QLocale.FormatType.ShortFormat)
-            self.says.setText(filled("Replay of {day}", day=f"{day} {began:%H:%M}"))
+            began = QDateTime.fromSecsSinceEpoch(int(self._replay.recording.began_at))
+            day = QLocale().toString(began, QLocale.FormatType.ShortFormat)
+            self.says.setText(filled("Replay of {day}", day=day))
             self.setToolTip(tr("A recording is shown; nothing is being trained."))
             self.setAccessibleName(f"{self.says.text()}. {self.toolTip()}")
         self._show_place()

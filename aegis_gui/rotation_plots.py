@@ -54,7 +54,7 @@ class OrthogonalityPlot(LivePlot):
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(theme, parent)
-        self._error = self.add_curve("error", lambda t: t.text, width=1.5, read=lambda value: f"{value:.1e}")
+        self._error = self.add_curve("error", lambda t: t.text, width=1, noisy=True, read=lambda v: f"{v:.1e}")
 
     def title(self) -> str:
         return tr("Orthogonality error |RᵀR−I|")

@@ -2,6 +2,7 @@
 
 import difflib
 import html
+import re
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
@@ -31,7 +32,8 @@ class Samples(QFrame):
         self.text.setOpenLinks(False)
         self.text.setFrameShape(QFrame.Shape.NoFrame)
         self.text.setStyleSheet("border: none; padding: 0; background: transparent;")
-        self.text.setMinimumSize(160, 60)
+        self.text.document().setDocumentMargin(0)
+        self.text.setMinimumSize(160, 44)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setPageStep(1)
         self.slider.valueChanged.connect(self._draw)
@@ -129,11 +131,4 @@ def _marked(before: str, now: str, colour: str) -> str:
 
 def _words(text: str) -> list[str]:
     """Words with the blank after them; where a script has no blanks, its characters."""
-    words: list[str] = []
-    for character in text:
-        fresh = not words or words[-1][-1].isspace() or not character.isascii() or not words[-1][-1].isascii()
-        if fresh:
-            words.append(character)
-        else:
-            words[-1] += character
-    return words
+    return re.findall(r"[\x21-\x7e]+\s*|.", text, re.DOTALL)

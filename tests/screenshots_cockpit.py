@@ -1,4 +1,4 @@
-"""`python -m tests.screenshots_cockpit OUT [--small]`: the training page in every state, every plot, both looks and languages.
+"""`python -m tests.screenshots_cockpit OUT [--small]`: the training page in every state and look, with every plot.
 
 All states come from recordings played into the page. --small is the smallest window; QT_SCALE_FACTOR=2 doubles
 everything.
@@ -18,14 +18,14 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gui_parts import BUSY_MACHINE, open_window, recorded_run
+from gui_parts import BUSY_MACHINE, clipped, open_window, recorded_run
 from PySide6.QtWidgets import QApplication
 
 from aegis_core import events
 from aegis_core.plan import Plan, changed, demo_plan
 from aegis_core.soul import schedule
 from aegis_gui.i18n import LANGUAGES
-from aegis_gui.pages.train import TrainPage
+from aegis_gui.pages.train import CURVES, TrainPage
 from aegis_gui.theme import THEMES
 from aegis_gui.window import Window
 
@@ -117,12 +117,12 @@ def shoot(window: Window, runs: Path, out: Path) -> list[Path]:
     """Every picture of the training page, from runs made in `runs`."""
     out.mkdir(parents=True, exist_ok=True)
     plan = changed(demo_plan(), {"train.steps": N_STEPS})
-    window.state.create(runs / "cockpit 計器", plan)
-    found = _looks(window, out, "empty")
-    window.state.begin()
+    window.state.open(recorded_run(runs / "cockpit 計器", plan, last="prepare").path)
     page = window.step_page("train")
     assert isinstance(page, TrainPage)
-    window.show_page("train")
+    page.tabs.show_view(CURVES)
+    found = _looks(window, out, "empty")
+    window.state.begin()
     for event in invented_training(plan, 330):
         window.state.receive(event)
     for name, shown in SETS.items():
@@ -143,7 +143,7 @@ def shoot(window: Window, runs: Path, out: Path) -> list[Path]:
         window.state.begin()
     window.state.end()
     _choose(page, SETS["first"])
-    window.state.create(runs / "cpu", plan)
+    window.state.open(recorded_run(runs / "cpu", plan, last="prepare").path)
     window.state.begin()
     for event in invented_training(plan, 200, card=False):
         window.state.receive(event)
@@ -184,6 +184,8 @@ def _looks(window: Window, out: Path, state: str) -> list[Path]:
                 time.sleep(0.01)
             path = out / f"cockpit-{state}-{language}-{theme}.png"
             window.grab().save(str(path))
+            for what in clipped(window):
+                sys.stderr.write(f"{path.name}: {what}\n")
             found.append(path)
     return found
 
