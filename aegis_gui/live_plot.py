@@ -26,6 +26,7 @@ class LivePlot(pg.PlotWidget):
     hovered = Signal(object)  # x under the mouse, or None when it has left
     view_reset = Signal()  # the whole run was asked for
     zoomed = Signal()  # the person chose a part of the x axis
+    zoom_changed = Signal()  # `is_zoomed` is another, for whatever reason
     focused = Signal(bool)
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
@@ -198,7 +199,7 @@ class LivePlot(pg.PlotWidget):
         for level in self.levels:
             self.set_level(level, None)
         self.y_range.reset()
-        self.is_zoomed = False
+        self._note_zoom(False)
         self.refresh()
 
     def set_span(self, last: float) -> None:
@@ -230,7 +231,7 @@ class LivePlot(pg.PlotWidget):
 
     def zoom_along(self) -> None:
         """Another plot was zoomed: hold still like it, and show the chosen part at a height that fits it."""
-        self.is_zoomed = True
+        self._note_zoom(True)
         low, high = self.extent_between(*self.view.viewRange()[0])
         if math.isfinite(low) and math.isfinite(high):
             self.y_range.reset()
@@ -239,7 +240,7 @@ class LivePlot(pg.PlotWidget):
 
     def reset_view(self) -> None:
         """Back to the whole run, fitted closely."""
-        self.is_zoomed = False
+        self._note_zoom(False)
         self.y_range.reset()
         self.set_span(self._span)
         self.fit()
@@ -312,6 +313,11 @@ class LivePlot(pg.PlotWidget):
     def _mouse_moved(self, spot: QPointF) -> None:
         inside = self.view.sceneBoundingRect().contains(spot)
         self.hovered.emit(self.view.mapSceneToView(spot).x() if inside else None)
+
+    def _note_zoom(self, zoomed: bool) -> None:
+        if zoomed is not self.is_zoomed:
+            self.is_zoomed = zoomed
+            self.zoom_changed.emit()
 
     def _keep_zoom(self) -> None:
         self.zoom_along()

@@ -64,16 +64,14 @@ class PlotCard(QFrame):
         """Put a plot here in place of the one that is; that one is hidden, not deleted."""
         if self.plot is not None:
             self.plot.focused.disconnect(self._mark_focus)
-            self.plot.view_reset.disconnect(self.show_tools)
-            self.plot.zoomed.disconnect(self.show_tools)
+            self.plot.zoom_changed.disconnect(self.show_tools)
             self._column.removeWidget(self.plot)
             if self.plot.parent() is self:
                 self.plot.hide()
         self.name, self.plot = name, plot
         self._column.addWidget(plot)
         plot.focused.connect(self._mark_focus)
-        plot.view_reset.connect(self.show_tools)
-        plot.zoomed.connect(self.show_tools)
+        plot.zoom_changed.connect(self.show_tools)
         plot.show()
         self.retranslate()
 

@@ -5,8 +5,9 @@ import io
 import re
 from pathlib import Path
 
+import pyqtgraph as pg
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QRectF
-from PySide6.QtGui import QAbstractTextDocumentLayout, QColor, QImage, QPainter, QPalette, QTextDocument
+from PySide6.QtGui import QAbstractTextDocumentLayout, QColor, QImage, QImageWriter, QPainter, QPalette, QTextDocument
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QGraphicsItem
 
@@ -41,7 +42,7 @@ def png(plot: LivePlot) -> bytes:
     found = QByteArray()
     buffer = QBuffer(found)
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, format=b"PNG")
+    QImageWriter(buffer, b"PNG").write(image)
     return bytes(found.data())
 
 
@@ -76,9 +77,14 @@ def _paint(plot: LivePlot, painter: QPainter) -> None:
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.fillRect(plot.rect(), QColor(plot.theme.surface))
     axes = [plot.getAxis(name) for name in ("left", "bottom")]
+    points = [item for item in plot.scene().items() if isinstance(item, pg.ScatterPlotItem)]
     for axis in axes:  # what is cached is a picture already
         axis.setCacheMode(QGraphicsItem.CacheMode.NoCache)
+    for item in points:
+        item.setExportMode(True, {"antialias": True})
     plot.render(painter, QRectF(plot.rect()), plot.rect())
+    for item in points:
+        item.setExportMode(False)
     for axis in axes:
         axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
     legend = QTextDocument()

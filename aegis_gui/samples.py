@@ -35,6 +35,7 @@ class Samples(QFrame):
         self.text.document().setDocumentMargin(0)
         self.text.setMinimumSize(160, 44)
         self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, 0)
         self.slider.setPageStep(1)
         self.slider.valueChanged.connect(self._draw)
         head = QHBoxLayout()
