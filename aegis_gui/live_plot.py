@@ -250,12 +250,16 @@ class LivePlot(pg.PlotWidget):
         self.view_reset.emit()
 
     def show_crosshair(self, x: float | None) -> None:
-        """Read every curve at x instead of at its end; None takes the crosshair away."""
+        """Read every curve at x instead of at its end; None takes the crosshair away.
+
+        The mouse calls this a hundred times a second: a plot that is not on screen writes its legend when it is drawn.
+        """
         self.cursor = x
         self._crosshair.setVisible(x is not None)
         if x is not None:
             self._crosshair.setValue(x)
-        self._write_legend()
+        if self.isVisible():
+            self._write_legend()
 
     def set_theme(self, theme: Theme) -> None:
         self.theme = self._moments.theme = theme

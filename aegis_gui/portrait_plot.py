@@ -131,7 +131,8 @@ class PortraitPlot(LivePlot):
         """Where the training stood at step x."""
         self.cursor = x
         self._show_here()
-        self._write_legend()
+        if self.isVisible():
+            self._write_legend()
 
     def cursor_range(self) -> tuple[float, float]:
         steps = self._loss.x

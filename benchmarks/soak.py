@@ -30,13 +30,13 @@ from aegis_gui.replay import AS_FAST_AS_POSSIBLE
 from aegis_gui.window import Window
 from benchmarks.invented import training
 
-EVERY_SECONDS = 30.0
+EVERY_SECONDS, MOUSE_SECONDS = 30.0, 0.2
 N_STEPS = 2000
 
 
 def soak(window: Window, page: TrainPage, minutes: float) -> None:
     """Play until the time is over; prints a line every half minute, the first one after the first round."""
-    began = told = time.monotonic()
+    began = told = moved = time.monotonic()
     n_rounds = n_events = 0
     turns = itertools.cycle((_other_language, _other_theme, _other_plots, _back_and_forth))
     print(
@@ -50,7 +50,9 @@ def soak(window: Window, page: TrainPage, minutes: float) -> None:
         replay.play()
         while replay.playing:
             QApplication.processEvents()
-            page.cockpit.loss.hovered.emit(float(time.monotonic() * 40 % N_STEPS))
+            if time.monotonic() - moved > MOUSE_SECONDS:
+                moved = time.monotonic()
+                page.cockpit.loss.hovered.emit(moved * 40 % N_STEPS)
         n_rounds, n_events = n_rounds + 1, n_events + len(replay.recording)
         next(turns)(window, page)
         if n_rounds == 1 or time.monotonic() - told >= EVERY_SECONDS:

@@ -205,7 +205,7 @@ def test_the_crosshair_reads_every_curve_on_every_plot(cockpit: Cockpit, qtbot: 
     plot.scene().sigMouseMoved.emit(plot.view.mapViewToScene(QPointF(88.2, 3.0)))
     expected = schedule.alpha_at(87, 200, cockpit._plan.soul)
     assert f"{expected:.3f}" in cockpit.alpha._legend.text()
-    for other in cockpit.plots.values():
+    for other in cockpit.board.on_screen():
         assert "step 88" in plain(other._legend)
     plot.leaveEvent(QEvent(QEvent.Type.Leave))
     assert all("step 88" not in plain(other._legend) for other in cockpit.plots.values())
