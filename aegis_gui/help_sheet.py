@@ -19,6 +19,7 @@ SHORTCUTS = {
     "Ctrl+0 … Ctrl+9": mark("Go to the runs or to a step"),
     "Ctrl+P": mark("Pause or resume"),
     "Ctrl+L": mark("Show or hide the log"),
+    "← → + − 0": mark("On a plot: move the crosshair, zoom, show everything"),
     "F1": mark("This help"),
 }
 

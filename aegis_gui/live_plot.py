@@ -1,26 +1,24 @@
 """A plot that is looked at for hours: legend inside, a crosshair that reads every curve, an axis that holds still."""
 
 import math
-from collections.abc import Callable, Sequence
 
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QGraphicsLineItem, QGraphicsSimpleTextItem, QWidget
+from PySide6.QtWidgets import QWidget
 
 from . import plot_keys
 from .i18n import filled
-from .plot_labels import place_bands, place_levels, place_marks
+from .plot_canvas import PlotCanvas
 from .plot_legend import Legend
-from .plot_look import paint_band, paint_curve, paint_level, prepare_axes, room_for_words
-from .plot_moments import Moment, MomentRow
-from .plot_parts import Colour, Curve, Level, Mark
+from .plot_look import room_for_words
+from .plot_parts import Curve, Level
 from .plot_table import table_of_steps
 from .steady_range import SteadyRange
-from .theme import Theme, tabular
+from .theme import Theme
 
 
-class LivePlot(pg.PlotWidget):
+class LivePlot(PlotCanvas):
     """Curves over optimiser steps. Points are appended at any rate; `refresh()` draws them and is called rarely."""
 
     hovered = Signal(object)  # x under the mouse, or None when it has left
@@ -30,28 +28,21 @@ class LivePlot(pg.PlotWidget):
     focused = Signal(bool)
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=theme.surface)
-        self.theme = theme
-        self.curves: dict[str, Curve] = {}
-        self.levels: list[Level] = []
-        self.marks: list[Mark] = []
+        super().__init__(theme, parent)
         self.y_range = SteadyRange()
         self.cursor: float | None = None
         self.is_zoomed = False
-        self._bands: list[tuple[pg.LinearRegionItem, QGraphicsSimpleTextItem, str]] = []
         self._known: bool | None = None
         self._span = 0.0
         self._legend = Legend(self)
-        self._moments = MomentRow(self.view, theme)
         self._crosshair = pg.InfiniteLine(angle=90)
         self._crosshair.setZValue(50)
         self._crosshair.hide()
-        prepare_axes(self)
         self.addItem(self._crosshair, ignoreBounds=True)
         self.setMinimumSize(180, 88)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.scene().sigMouseMoved.connect(self._mouse_moved)
-        self.view.sigRangeChanged.connect(self._place_labels)
+        self.view.sigRangeChanged.connect(self.place_labels)
         self.view.sigRangeChangedManually.connect(self._keep_zoom)
         self.set_span(10)
         self.set_theme(theme)
@@ -104,78 +95,6 @@ class LivePlot(pg.PlotWidget):
     def table(self) -> list[list[str]]:
         """What is drawn in the part of the x axis in view: a header, and rows of numbers that read back exactly."""
         return table_of_steps(self)
-
-    # -- building ----------------------------------------------------------------------------------------------
-
-    @property
-    def view(self) -> pg.ViewBox:
-        return self.getPlotItem().getViewBox()
-
-    def add_curve(self, name: str, colour: Colour, view: pg.ViewBox | None = None, **look: object) -> Curve:
-        item = pg.PlotDataItem(skipFiniteCheck=True, autoDownsample=True, clipToView=True, connect="all")
-        curve = Curve(name, colour, item, **look)  # type: ignore[arg-type]
-        # Drawing, not arithmetic, is what costs time: a smooth curve needs one point per two pixels, a noisy one its
-        # lowest and highest value per pixel, and only the former is worth soft edges.
-        item.opts["autoDownsampleFactor"] = 1.0 if curve.noisy else 0.5
-        item.opts["downsampleMethod"] = "peak" if curve.noisy else "subsample"
-        item.opts["antialias"] = not curve.noisy
-        item.curve.setSegmentedLineMode("off")
-        item.setZValue(len(self.curves))
-        self.curves[name] = curve
-        # not through the plot item, which would put its own idea of downsampling in place
-        (view or self.view).addItem(item, ignoreBounds=True)
-        paint_curve(curve, self.theme)
-        return curve
-
-    def add_level(self, colour: Colour, text: Callable[[float], str]) -> Level:
-        line = QGraphicsLineItem(self.view)
-        line.setZValue(1)
-        level = Level(colour, line, self._label(), text)
-        self.levels.append(level)
-        paint_level(level, self.theme)
-        return level
-
-    def set_level(self, level: Level, value: float | None) -> None:
-        level.value = value
-        self.fit()
-        self._place_labels()
-
-    def set_marks(self, marks: list[tuple[Callable[[], str], float, float]]) -> None:
-        """Named points (text, x, y), replacing earlier ones."""
-        for mark in self.marks:
-            self.scene().removeItem(mark.label)
-        self.marks = [Mark(text, self._label(), x, y) for text, x, y in marks]
-        self._paint_texts()
-        self._place_labels()
-
-    def set_bands(self, bands: list[tuple[float, float, str]]) -> None:
-        """Phases behind the curves: (first x, last x, latent | critical | settled), replacing earlier ones."""
-        for region, label, _ in self._bands:
-            self.removeItem(region)
-            self.scene().removeItem(label)
-        self._bands = []
-        for first, last, phase in bands:
-            region = pg.LinearRegionItem((first, last), movable=False, pen=pg.mkPen(None))
-            region.setZValue(-20)
-            self.addItem(region, ignoreBounds=True)
-            self._bands.append((region, self._label(), phase))
-        self._paint_texts()
-        self._place_labels()
-
-    def set_moments(self, moments: Sequence[Moment]) -> None:
-        """What happened on the way, in order of x; the sequence is kept, not copied."""
-        self._moments.show_moments(moments)
-
-    def moments_near(self, x: float) -> list[str]:
-        return self._moments.near(x)
-
-    @property
-    def moments(self) -> Sequence[Moment]:
-        return self._moments.moments
-
-    @property
-    def has_bands(self) -> bool:
-        return bool(self._bands)
 
     @property
     def legend(self) -> Legend:
@@ -261,53 +180,26 @@ class LivePlot(pg.PlotWidget):
         if self.isVisible():
             self._write_legend()
 
+    def set_level(self, level: Level, value: float | None) -> None:
+        super().set_level(level, value)
+        self.fit()
+
     def set_theme(self, theme: Theme) -> None:
-        self.theme = self._moments.theme = theme
-        self.setBackground(theme.surface)
-        for axis in ("left", "bottom", "right"):
-            self.getAxis(axis).setPen(pg.mkPen(theme.hairline))
-            self.getAxis(axis).setTextPen(pg.mkPen(theme.secondary))
+        super().set_theme(theme)
         self._crosshair.setPen(pg.mkPen(theme.secondary, width=1, style=Qt.PenStyle.DashLine))
-        for curve in self.curves.values():
-            paint_curve(curve, theme)
-        for level in self.levels:
-            paint_level(level, theme)
-        self._paint_texts()
         self._write_legend()
 
     def retranslate(self) -> None:
         self.setAccessibleName(self.title())
-        self._paint_texts()
+        super().retranslate()
         self._write_legend()
-        self._place_labels()
 
     # -- details -----------------------------------------------------------------------------------------------
-
-    def _label(self) -> QGraphicsSimpleTextItem:
-        """A text inside the plot whose place is kept in pixels."""
-        label = QGraphicsSimpleTextItem(self.view)
-        label.setFont(tabular(11))
-        label.setZValue(40)
-        label.hide()
-        return label
 
     def _apply_range(self) -> None:
         head, foot = room_for_words(self)
         per_pixel = (self.y_range.high - self.y_range.low) / max(max(self.view.height(), 60.0) - head - foot, 20.0)
         self.view.setYRange(self.y_range.low - foot * per_pixel, self.y_range.high + head * per_pixel, padding=0)
-
-    def _paint_texts(self) -> None:
-        for region, label, phase in self._bands:
-            paint_band(region, label, phase, self.theme)
-        for mark in self.marks:
-            mark.label.setText(mark.text())
-            mark.label.setBrush(pg.mkBrush(self.theme.secondary))
-
-    def _place_labels(self) -> None:
-        place_bands(self.view, [(region, label) for region, label, _ in self._bands])
-        place_levels(self.view, self.levels)
-        place_marks(self.view, self.marks)
-        self._moments.prepareGeometryChange()
 
     def _write_legend(self) -> None:
         self._legend.write(self)
@@ -352,4 +244,4 @@ class LivePlot(pg.PlotWidget):
             return
         self._write_legend()
         self.fit()
-        self._place_labels()
+        self.place_labels()

@@ -13,6 +13,7 @@ from .theme import Theme, tabular
 
 if TYPE_CHECKING:
     from .live_plot import LivePlot
+    from .plot_canvas import PlotCanvas
 
 AXIS_WIDTH = 46
 FOOT_PX = 26  # room under the data for what is marked and the names of the phases above it
@@ -20,7 +21,7 @@ MARGIN_PX = 6
 LABEL_PX = 14  # room above the highest reference line for its name
 
 
-def prepare_axes(plot: "LivePlot") -> None:
+def prepare_axes(plot: "PlotCanvas") -> None:
     item = plot.getPlotItem()
     item.hideButtons()
     item.setMenuEnabled(False)

@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import screenshots_cockpit
 from album import snap, verdict
 from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
 from PySide6.QtCore import QSize, Qt
@@ -88,7 +89,8 @@ def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list
     window.state.end()
     window.log.show()
     pictures += [_picture(window, out, "prepare", "failed", *look) for look in _looks(window)]
-    return pictures
+    window.log.hide()
+    return [*pictures, *screenshots_cockpit.shoot(window, runs, out)]
 
 
 def _train_views(window: Window, out: Path) -> list[Path]:
