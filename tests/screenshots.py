@@ -7,7 +7,6 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -137,10 +136,7 @@ def _picture(window: Window, out: Path, page: str, state: str, language: str, th
         window._use_theme(theme)
     window.show_page(page)
     window.strip.show_reading(hardware.reading(out))
-    until = time.monotonic() + SETTLING_SECONDS * (5 if page == "train" else 1)
-    while time.monotonic() < until:
-        QApplication.processEvents()
-        time.sleep(0.02)
+    screenshots_cockpit.settle(window, SETTLING_SECONDS)
     path = out / f"{page}-{state}-{language}-{theme}.png"
     return snap(window, path)
 
