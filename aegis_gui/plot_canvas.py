@@ -16,7 +16,7 @@ class PlotCanvas(pg.PlotWidget):
     """Takes things to draw and keeps their looks and the places of their names; it reads nothing and moves nothing."""
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=theme.surface)
+        super().__init__(parent, background=theme.surface, enableMenu=False)
         self.theme = theme
         self.curves: dict[str, Curve] = {}
         self.levels: list[Level] = []

@@ -24,7 +24,6 @@ LABEL_PX = 14  # room above the highest reference line for its name
 def prepare_axes(plot: "PlotCanvas") -> None:
     item = plot.getPlotItem()
     item.hideButtons()
-    item.setMenuEnabled(False)
     item.setContentsMargins(0, 4, 8, 2)
     item.showGrid(y=True, alpha=0.10)
     for name in ("left", "bottom"):

@@ -370,8 +370,9 @@ def test_a_legend_never_covers_more_than_its_part_of_a_low_plot(
     drawn(qtbot, cockpit, invented_training(plan, 100))
     cockpit.resize(820, 420)
     for name in cockpit.plots:
-        put(cockpit, name)
+        cockpit.board.put(name, cockpit.board.cards[2])
         qtbot.waitUntil(lambda: not cockpit._timer.isActive())
+        cockpit.loss.hovered.emit(100.0)
         plot = cockpit.plots[name]
         assert plot.legend.height() <= max(plot.height() * 0.45, 24), name
         assert plot.legend.geometry().right() <= plot.width(), name
