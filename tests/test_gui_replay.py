@@ -110,6 +110,7 @@ def test_torn_and_foreign_lines_are_left_out(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"\xff\xfe not json\n[1, 2]\n" + spaced.encode() + torn.encode())
     assert [e.step for e in Recording(path, "train").events() if isinstance(e, Metric)] == [1, 2, 3]
+    assert len(Recording(path, "train")) == 4
     assert len(Recording(tmp_path / "none.jsonl", "train")) == 0
 
 
@@ -190,7 +191,9 @@ def test_an_empty_recording_ends_at_once(tmp_path: Path, qtbot: QtBot) -> None:
 # ---- the page
 
 
-def known(cockpit: Cockpit) -> dict[str, list[float]]:
+def known(cockpit: Cockpit, qtbot: QtBot) -> dict[str, list[float]]:
+    """What its curves hold, once they have drawn it."""
+    qtbot.waitUntil(lambda: not cockpit._timer.isActive(), timeout=10_000)
     return {
         f"{name} {key}": curve.series.y.tolist()
         for name, plot in cockpit.plots.items()
@@ -199,29 +202,29 @@ def known(cockpit: Cockpit) -> dict[str, list[float]]:
 
 
 def test_a_replay_draws_in_the_same_widgets_what_the_run_had_drawn(page: TrainPage, qtbot: QtBot) -> None:
-    before = known(page.cockpit)
+    before = known(page.cockpit, qtbot)
     page.replay_button.click()
     replay = page.replay
     assert replay is not None and replay.playing and page.replay_bar.isVisible()
     assert not page.replay_button.isVisible()
     page.replay_bar.speeds.button(SPEEDS.index(AS_FAST_AS_POSSIBLE)).click()
     qtbot.waitUntil(lambda: not replay.playing, timeout=15_000)
-    assert known(page.cockpit) == before
+    assert known(page.cockpit, qtbot) == before
     qtbot.waitUntil(lambda: page.cockpit.figures["step"].value.text() == "80")
 
 
 def test_in_the_middle_only_the_past_is_known_and_ending_it_brings_the_run_back(page: TrainPage, qtbot: QtBot) -> None:
-    before = known(page.cockpit)
+    before = known(page.cockpit, qtbot)
     page.begin_replay()
     assert page.replay is not None
     page.replay.pause()
     page.replay_bar.slider.setValue(500)
     qtbot.waitUntil(lambda: page.replay is not None and page.replay.caught_up, timeout=10_000)
-    half = known(page.cockpit)
+    half = known(page.cockpit, qtbot)
     assert 0 < len(half["loss raw"]) < 80
     assert half["loss raw"] == before["loss raw"][: len(half["loss raw"])]
     page.replay_bar.end.click()
-    assert page.replay is None and known(page.cockpit) == before
+    assert page.replay is None and known(page.cockpit, qtbot) == before
     assert not page.replay_bar.isVisible() and page.replay_button.isVisible()
 
 
