@@ -18,7 +18,8 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gui_parts import BUSY_MACHINE, clipped, open_window, recorded_run
+from album import snap
+from gui_parts import BUSY_MACHINE, open_window, recorded_run
 from PySide6.QtWidgets import QApplication
 
 from aegis_core import events
@@ -194,10 +195,7 @@ def _looks(window: Window, out: Path, state: str) -> list[Path]:
             window.strip.show_reading(BUSY_MACHINE)
             settle(window, SETTLING_SECONDS)
             path = out / f"cockpit-{state}-{language}-{theme}.png"
-            window.grab().save(str(path))
-            for what in clipped(window):
-                sys.stderr.write(f"{path.name}: {what}\n")
-            found.append(path)
+            found.append(snap(window, path))
     return found
 
 
