@@ -246,6 +246,7 @@ def test_a_training_that_starts_ends_the_replay(page: TrainPage, qtbot: QtBot) -
     assert page.replay is None and not page.replay_bar.isVisible()
     assert page.tabs.stack.currentIndex() == CURVES
     assert page.cockpit.loss.curves["raw"].series.y.tolist() == [3.5]
+    page.state.refresh()
     assert not page.replay_button.isVisible(), "what runs is watched itself"
     page.state.receive(StepFinished(1.0, at=START + 2, stage="train"))
     page.state.end()
