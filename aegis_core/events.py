@@ -122,6 +122,13 @@ class PhaseChanged(Event):
 
 
 @dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint after this optimiser step is complete on disk."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Verdict(Event):
     """One measured claim: `status` is pass, fail or skipped; `measured` and `expected` are ready to read."""
 

@@ -95,6 +95,13 @@ def set_role(widget: QWidget, role: str) -> None:
         widget.style().polish(widget)
 
 
+def mark_chosen(card: QFrame, chosen: bool) -> None:
+    """Draw a card's frame strong, as where the keyboard is, or quiet again."""
+    card.setProperty("chosen", "true" if chosen else "false")
+    card.style().unpolish(card)
+    card.style().polish(card)
+
+
 def status_colour(status: Status, theme: Theme) -> str:
     colours = {
         Status.DONE: theme.success,

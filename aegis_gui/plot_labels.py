@@ -6,16 +6,17 @@ import pyqtgraph as pg
 from PySide6.QtCore import QPointF, QRectF
 from PySide6.QtWidgets import QGraphicsSimpleTextItem
 
+from .plot_moments import MARK_PX
 from .plot_parts import Level, Mark
 
 
 def place_bands(view: pg.ViewBox, bands: Sequence[tuple[pg.LinearRegionItem, QGraphicsSimpleTextItem]]) -> None:
-    """Each name below the middle of its band, if it is wide enough."""
+    """Each name at the foot of the middle of its band, above what is marked there, if the band is wide enough."""
     for region, label in bands:
         first, last = (_pixel(view, x, 0).x() for x in region.getRegion())
         size = label.boundingRect()
         label.setVisible(last - first > size.width() + 8)
-        label.setPos((first + last - size.width()) / 2, view.height() - size.height() - 3)
+        label.setPos((first + last - size.width()) / 2, view.height() - size.height() - MARK_PX - 2)
 
 
 def place_levels(view: pg.ViewBox, levels: Sequence[Level]) -> None:

@@ -35,6 +35,7 @@ class Curve:
     dots: bool = False
     symbol: str = "o"  # of the dots, as pyqtgraph names them
     fill: bool = False
+    fill_strength: float = 0.14  # how much of the colour the filling has
     read: Callable[[float], str] = number
     series: Series = field(default_factory=Series)
     drawn_version: int = -1

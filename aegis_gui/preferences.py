@@ -100,6 +100,16 @@ class Preferences:
         self._store.setValue("at_close", value.value)
 
     @property
+    def plots(self) -> list[str]:
+        """Which plots stand in the places of the cockpit; empty while nobody has chosen."""
+        stored = self._store.value("plots", [])
+        return [str(name) for name in (stored if isinstance(stored, list) else [stored]) if name]
+
+    @plots.setter
+    def plots(self, names: list[str]) -> None:
+        self._store.setValue("plots", names)
+
+    @property
     def recent(self) -> list[Path]:
         stored = self._store.value("recent", [])
         items = stored if isinstance(stored, list) else [stored]

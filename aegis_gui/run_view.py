@@ -1,13 +1,16 @@
 """What is known about a run so far, built from its events: pages that open late show the past from here. Qt-free."""
 
+import heapq
 from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from aegis_core.events import (
     TERMINAL,
     Artifact,
+    CheckpointSaved,
     CheckRow,
     Event,
     Log,
@@ -26,8 +29,8 @@ from aegis_core.events import (
 )
 
 KEPT_LOG_LINES = 2000
-KEPT_SAMPLES = 200
-KEPT_WARNINGS = 20
+KEPT_SAMPLES = 2000
+KEPT_MOMENTS = 2000
 KEPT_TELEMETRY = 3600
 LOGGED = (Log, StepStarted, StepSkipped, PlanChanged, *TERMINAL)
 
@@ -52,6 +55,7 @@ class StepView:
     """The latest attempt of one step."""
 
     step: str
+    began_at: float = 0.0  # the first time; `started_at` is when it last went on
     started_at: float = 0.0
     ended: Event | None = None
     skipped: str = ""
@@ -65,7 +69,8 @@ class StepView:
     trial: TrialRunning | None = None  # the one at work
     written: PlanChanged | None = None  # what the pipeline took over into the plan
     artifacts: dict[str, Artifact] = field(default_factory=dict)
-    warnings: deque[Log] = field(default_factory=lambda: deque(maxlen=KEPT_WARNINGS))
+    ends: Series = field(default_factory=Series)  # when each optimiser step ended, Unix time
+    moments: deque[Event] = field(default_factory=lambda: deque(maxlen=KEPT_MOMENTS))
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
     telemetry: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=KEPT_TELEMETRY))
 
@@ -77,6 +82,8 @@ class StepView:
         match event:
             case Metric():
                 self.series.setdefault(event.name, Series()).add(event.step, event.value)
+                if event.name == "loss":
+                    self.ends.add(event.step, event.at)
             case Progress():
                 self.progress = event
             case PhaseChanged():
@@ -95,14 +102,15 @@ class StepView:
                 self.written = event
             case Artifact():
                 self.artifacts[event.path] = event
-            case Log(level="warning"):
-                self.warnings.append(event)
+            case Log(level="warning") | CheckpointSaved():
+                self.moments.append(event)
             case Sample():
                 self.samples.append(event)
             case Telemetry():
                 self.telemetry.append(event)
             case Paused():
                 self.paused = event.paused
+                self.moments.append(event)
             case StepSkipped():
                 self.skipped = event.reason
             case _ if isinstance(event, TERMINAL):
@@ -111,26 +119,33 @@ class StepView:
                 self.trial = None
 
     def events(self) -> Iterator[Event]:
-        """The attempt once more, condensed, in an order in which a page can draw it."""
+        """The attempt once more, condensed, in an order in which a page can draw it: steps with what happened between
+        them, then what has no place among them."""
         if self.started_at:
-            yield StepStarted(at=self.started_at, stage=self.step)
-        for name, series in self.series.items():
-            for step, value in zip(series.steps, series.values, strict=True):
-                yield Metric(name, step, value if value == value else None, stage=self.step)
+            yield StepStarted(at=self.began_at, stage=self.step)
+        between: list[Event] = [*self.moments, *self.samples, *self.telemetry]
+        yield from heapq.merge(self._metrics(), sorted(between, key=_at), key=_at)
         yield from self.phases
         yield from self.rows.values()
         yield from self.verdicts.values()
         yield from self.trials.values()
         yield from self.artifacts.values()
-        yield from self.warnings
-        yield from self.samples
-        yield from self.telemetry
         if self.progress:
             yield self.progress
-        if self.paused:
-            yield Paused(True, stage=self.step)
         if self.ended:
             yield self.ended
+
+    def _metrics(self) -> Iterator[Metric]:
+        """Step by step; those of one step at the moment when it ended, and of steps whose end nobody knows at none."""
+        ends, at = dict(zip(self.ends.steps, self.ends.values, strict=True)), 0.0
+        curves = [zip(series.steps, repeat(name), series.values) for name, series in self.series.items()]
+        for step, name, value in heapq.merge(*curves, key=lambda point: point[0]):
+            at = max(at, ends.get(step, 0.0))
+            yield Metric(name, step, value if value == value else None, at=at, stage=self.step)
+
+
+def _at(event: Event) -> float:
+    return event.at
 
 
 @dataclass
@@ -161,4 +176,8 @@ class RunView:
             old = StepView(event.stage)
         old.started_at, old.ended, old.skipped, old.paused = event.at or 1.0, None, "", False
         old.trial, old.written = None, None
+        if old.began_at:
+            old.moments.append(event)
+        else:
+            old.began_at = old.started_at
         self.steps[event.stage] = old

@@ -65,6 +65,12 @@ class Series:
     def last(self) -> float | None:
         return float(self._y[self._n - 1]) if self._n else None
 
+    def extent_between(self, first: float, last: float) -> tuple[float, float]:
+        """(lowest, highest) value with first <= x <= last; (inf, -inf) where there is none."""
+        begin, end = np.searchsorted(self.x, first, side="left"), np.searchsorted(self.x, last, side="right")
+        part = self._y[begin:end]
+        return (float(part.min()), float(part.max())) if len(part) else (math.inf, -math.inf)
+
     def at(self, x: float) -> float | None:
         """The value of the nearest point, or None where the curve has not been or is long past."""
         if not self._n:

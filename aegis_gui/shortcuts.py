@@ -52,6 +52,8 @@ GROUPS: tuple[tuple[str, tuple[Shortcut, ...]], ...] = (
             Shortcut((mark("Wheel"),), mark("Zoom along the steps")),
             Shortcut((mark("Drag"),), mark("Move along the steps")),
             Shortcut((mark("Double click"),), mark("The whole run again")),
+            Shortcut(("←", "→"), mark("Move the crosshair")),
+            Shortcut(("+", "−", "0"), mark("Zoom in, out, show everything")),
         ),
     ),
     (

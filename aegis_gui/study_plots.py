@@ -13,7 +13,8 @@ from aegis_core.events import TrialFinished, TrialRunning
 
 from . import theme as themes
 from .i18n import filled, tr
-from .live_plot import AXIS_WIDTH, MARGIN_PX, LivePlot
+from .live_plot import LivePlot
+from .plot_look import AXIS_WIDTH, MARGIN_PX
 from .study_data import best_of, best_so_far, is_poor
 from .text import fixed
 from .theme import Theme

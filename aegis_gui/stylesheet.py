@@ -24,6 +24,7 @@ QLabel[role="heading"] { font-size: 15px; font-weight: 600; }
 QLabel[role="strong"] { font-weight: 600; }
 QLabel[role="secondary"] { color: $secondary; }
 QLabel[role="small"] { color: $secondary; font-size: 12px; }
+QLabel[role="legend"] { font-size: 12px; }
 QLabel[role="error"] { color: $danger; font-size: 12px; }
 QLabel[role="pass"] { color: $success; }
 QLabel[role="warn"] { color: $warning; }
@@ -63,6 +64,8 @@ QPushButton[role="quiet"]:focus, QToolButton:focus { border: 1px solid $focus; }
 QToolButton:checked { background: $hover; }
 QToolButton:disabled { color: $disabled; }
 QToolButton[role="fold"] { font-weight: 600; padding: 4px 8px 4px 0; }
+QToolButton[role="plot-title"] { font-size: 12px; font-weight: 600; padding: 0 4px; border-radius: 4px; }
+QToolButton[role="plot-tool"] { padding: 0; border-radius: 4px; }
 QToolButton::menu-indicator { image: none; }
 
 QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox, QComboBox { background: $surface; color: $text;
@@ -100,6 +103,12 @@ QHeaderView { background: transparent; }
 QHeaderView::section { background: $surface; color: $secondary; border: none; border-bottom: 1px solid $hairline;
     padding: 8px; font-size: 12px; }
 QTableCornerButton::section { background: $surface; border: none; }
+
+QSlider { min-height: 20px; }
+QSlider::groove:horizontal { background: $hairline; height: 4px; border-radius: 2px; }
+QSlider::sub-page:horizontal { background: $control; border-radius: 2px; }
+QSlider::handle:horizontal { background: $text; width: 12px; height: 12px; margin: -4px 0; border-radius: 6px; }
+QSlider:focus { border: 1px solid $focus; border-radius: 4px; }
 
 QScrollBar:vertical { background: transparent; width: 12px; margin: 0; }
 QScrollBar:horizontal { background: transparent; height: 12px; margin: 0; }

@@ -38,6 +38,10 @@ class Tabs(QWidget):
         button.setChecked(len(self.buttons) == 1)
         self.retranslate()
 
+    def add_corner(self, widget: QWidget) -> None:
+        """Something that stands at the right end of the row of buttons."""
+        self._row.addWidget(widget)
+
     def show_view(self, index: int) -> None:
         self.stack.setCurrentIndex(index)
         self.buttons[index].setChecked(True)

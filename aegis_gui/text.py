@@ -86,6 +86,13 @@ def duration(seconds: float) -> str:
     return filled("{hours} h {minutes} min", hours=whole // 3600, minutes=whole % 3600 // 60)
 
 
+def clock(seconds: float) -> str:
+    """As a player shows it: 0:07, 12:30, 2:05:00."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
 def roughly(seconds: float) -> str:
     """A length of time that nobody knows to the second: 1 min, 11 min, 2.5 h."""
     minutes = max(round(seconds / 60), 1)

@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from aegis_gui.plot_legend import Legend
 from aegis_gui.theme import contrast
 
 FAINTEST = 4.0  # of a drawn letter: its edges are blended, so a colour of 4.5 can come out a little lower
@@ -125,6 +126,8 @@ def _hex(colour: int) -> str:
 def _worded(window: QWidget) -> Iterator[QWidget]:
     for widget in window.findChildren(QWidget):
         shown = widget.isVisible() and not widget.visibleRegion().isEmpty()
+        if isinstance(widget, Legend):
+            continue  # its first line leaves room for the title, which is a button over it
         field = isinstance(widget, QComboBox | QAbstractSpinBox)
         if shown and (field or (isinstance(widget, QLabel | QAbstractButton) and widget.text())):
             yield widget

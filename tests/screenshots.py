@@ -7,12 +7,12 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import screenshots_cockpit
 import screenshots_longwork
 from album import snap, verdict
 from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
@@ -95,7 +95,8 @@ def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list
     window.log.show()
     pictures += [_picture(window, out, "prepare", "failed", *look) for look in _looks(window)]
     window.log.hide()
-    return pictures + study_pictures(window, runs, out, _looks(window), _picture)
+    pictures += study_pictures(window, runs, out, _looks(window), _picture)
+    return [*pictures, *screenshots_cockpit.shoot(window, runs, out)]
 
 
 def _train_views(window: Window, out: Path) -> list[Path]:
@@ -142,10 +143,7 @@ def _picture(window: Window, out: Path, page: str, state: str, language: str, th
         window._use_theme(theme)
     window.show_page(page)
     window.strip.show_reading(hardware.reading(out))
-    until = time.monotonic() + SETTLING_SECONDS * (5 if page == "train" else 1)
-    while time.monotonic() < until:
-        QApplication.processEvents()
-        time.sleep(0.02)
+    screenshots_cockpit.settle(window, SETTLING_SECONDS)
     path = out / f"{page}-{state}-{language}-{theme}.png"
     return snap(window, path)
 

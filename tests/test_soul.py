@@ -55,6 +55,10 @@ def test_the_rotation_starts_as_the_identity_and_measures_itself():
     with torch.no_grad():
         rotation.generator[:, 0] = 0.3  # the plane of axes 0 and 1, one of four independent ones
     assert rotation.angle() == pytest.approx(0.3 / 2, rel=1e-6)
+    with torch.no_grad():
+        rotation.generator[1:] = 0  # one block has turned, the others have not
+    assert rotation.largest_angle() == pytest.approx(0.3 / 2, rel=1e-6)
+    assert rotation.angle() == pytest.approx(0.3 / 2 / math.sqrt(HIDDEN // 8), rel=1e-6)
 
 
 def test_the_generator_is_the_upper_triangle_row_by_row():

@@ -10,12 +10,12 @@ from torch.nn.functional import cross_entropy
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.context import StepContext
 from aegis_core.data.packed import IGNORED, load_packed
-from aegis_core.events import Event, Metric, PhaseChanged, Progress
+from aegis_core.events import CheckpointSaved, Event, Metric, PhaseChanged, Progress
 from aegis_core.failures import UserError
 from aegis_core.models.loading import load_model
 from aegis_core.pipeline import BY_ID, run_steps
 from aegis_core.plan import GOLDEN_RATIO, LoraPlan, SoulPlan, changed
-from aegis_core.run_directory import RunDirectory
+from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.soul.gate import load_soul
 from aegis_core.steps import train
 from aegis_core.training import checkpoints
@@ -68,6 +68,12 @@ def test_training_leaves_everything_the_next_steps_need(run: RunDirectory) -> No
     assert [e.phase for e in events if isinstance(e, PhaseChanged)] == ["latent", "critical", "settled"]
     names = {e.name for e in events if isinstance(e, Metric)}
     assert {"loss", "alpha", "gate", "held_out_loss", "base_loss", "chance_loss", "tokens_per_second"} <= names
+    assert {"rotation_grad_norm", "rotation_angle", "rotation_angle_largest", "orthogonality_error"} <= names
+    assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [2, 4]
+    corrected = read_json(run.path / "train" / "memory.json")["corrected"]
+    assert [e.value for e in events if isinstance(e, Metric) and e.name == "forecast_bytes"][-1] == sum(
+        corrected.values()
+    )
 
 
 def test_a_training_that_was_cut_off_continues_to_the_same_bits(run: RunDirectory, tmp_path: Path) -> None:

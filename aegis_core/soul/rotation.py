@@ -39,6 +39,10 @@ class SO8Rotation(nn.Module):
         """Root mean square rotation angle in radians over all planes: ‖A‖_F / √(2 · 4) per block."""
         return self.generator.detach().double().square().sum(-1).div(BLOCK // 2).mean().sqrt().item()
 
+    def largest_angle(self) -> float:
+        """The same of the block that has turned furthest, in radians."""
+        return self.generator.detach().double().square().sum(-1).div(BLOCK // 2).max().sqrt().item()
+
 
 def blocks(generator: Tensor) -> Tensor:
     """exp(A) for each block: generator (n_blocks, 28) -> (n_blocks, 8, 8), at least float32."""

@@ -14,7 +14,7 @@ from ..events import Metric, note
 from ..hardware import reading
 from ..models.identity import BaseModel, read_base
 from ..models.loading import choose_dtype, describe_numbers, load_model, load_tokenizer, wants_nf4
-from ..models.memory import RECORD, Device, capacity_in, forecast, forecast_note, record
+from ..models.memory import RECORD, Device, Forecast, capacity_in, forecast, forecast_note, record
 from ..models.peak import PeakMemory
 from ..models.shape import read_shape
 from ..plan import Plan
@@ -90,12 +90,16 @@ class _Memory:
             quantised=wants_nf4(plan.model.quantisation),
             others_bytes=self._capacity.others_bytes,
         )
-        ctx.emit(forecast_note(self._expected, self._capacity))
+        self._tell(self._expected)
 
     def measured(self) -> None:
         if self._capacity:
-            corrected = record(self._ctx.folder, self._expected, self.peak.n_bytes, self._capacity)
-            self._ctx.emit(forecast_note(corrected, self._capacity))
+            self._tell(record(self._ctx.folder, self._expected, self.peak.n_bytes, self._capacity))
+
+    def _tell(self, found: Forecast) -> None:
+        assert self._capacity is not None
+        self._ctx.emit(forecast_note(found, self._capacity))
+        self._ctx.emit(Metric("forecast_bytes", 0, found.total_bytes))
 
 
 def _save(ctx: StepContext, gated: GatedModel, base: BaseModel) -> None:

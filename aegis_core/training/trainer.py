@@ -47,11 +47,13 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens around the steps: `after_step` may raise to stop at once; `before_checkpoint` makes its files safe;
-    `enough` says, after each step, whether training may end early, with a checkpoint."""
+    """What happens around the steps: `after_step` may raise to stop at once; `before_checkpoint` makes its files safe,
+    `after_checkpoint` hears after which step one is complete; `enough` says, after each step, whether training may end
+    early, with a checkpoint."""
 
     after_step: Callable[[StepReport], None] = lambda report: None
     before_checkpoint: Callable[[], None] = lambda: None
+    after_checkpoint: Callable[[int], None] = lambda step: None
     enough: Callable[[], bool] = lambda: False
 
 
@@ -262,6 +264,7 @@ class _GatedTrainer(Trainer):
             checkpoints.seal(next(staging.glob("checkpoint-*")), self._folder, self.state.global_step)
             staging.rmdir()
             checkpoints.keep_newest(self._folder, self._plan.train.keep_checkpoints)
+            self._hooks.after_checkpoint(self.state.global_step)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Only what learns is saved; the base model is already on disk and never changes."""

@@ -13,7 +13,7 @@ from ..context import StepContext
 from ..data.packed import Packed
 from ..evaluation.answering import greedy_answer
 from ..evaluation.quality import finite, measure
-from ..events import Metric, PhaseChanged, Progress, Sample
+from ..events import CheckpointSaved, Metric, PhaseChanged, Progress, Sample
 from ..plan import Plan
 from ..soul.schedule import gate, phases
 from .early_stopping import enough, settled_measurements
@@ -21,9 +21,20 @@ from .gated_model import GatedModel
 from .health import Health
 from .metrics import MetricsFile, read_metrics
 from .trainer import Hooks, StepReport
+from .vram import vram_in_use
 
 _N_SAMPLE_TOKENS = 48
-_SHOWN = ("loss", "alpha", "gate", "learning_rate", "grad_norm", "rotation_angle", "orthogonality_error")
+_SHOWN = (
+    "loss",
+    "alpha",
+    "gate",
+    "learning_rate",
+    "grad_norm",
+    "rotation_grad_norm",
+    "rotation_angle",
+    "rotation_angle_largest",
+    "orthogonality_error",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ class Watch:
             self._measured += settled_measurements([row], plan)
 
     def hooks(self) -> Hooks:
-        return Hooks(self.after_step, self._metrics.sync, self.enough)
+        return Hooks(self.after_step, self._metrics.sync, self._saved, self.enough)
 
     def enough(self) -> bool:
         """Whether early stopping is on and the last measurements brought nothing better, with alpha arrived."""
@@ -97,6 +108,7 @@ class Watch:
             "seconds": report.seconds,
             "rotation_grad_norm": report.rotation_grad_norm,
             "rotation_angle": self._gated.gate.rotation.angle(),
+            "rotation_angle_largest": max(r.largest_angle() for r in self._gated.gate.rotations()),
             "orthogonality_error": max(r.orthogonality_error() for r in self._gated.gate.rotations()),
         }
         self._announce(row)
@@ -132,7 +144,13 @@ class Watch:
             for name in _SHOWN:
                 self._ctx.emit(Metric(name, step, row[name]))
             self._ctx.emit(Metric("tokens_per_second", step, row["tokens"] / max(row["seconds"], 1e-9)))
+            for name, n_bytes in vram_in_use().items():
+                self._ctx.emit(Metric(name, step, n_bytes))
         self._ctx.emit(Progress(step, self._plan.train.steps, "steps", told.phase))
+
+    def _saved(self, step: int) -> None:
+        if not self._told.prefix:
+            self._ctx.emit(CheckpointSaved(step))
 
     def _due(self, step: int) -> bool:
         every = self._plan.train.evaluate_steps

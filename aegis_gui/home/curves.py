@@ -14,7 +14,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from ..i18n import filled, tr
-from ..live_plot import LivePlot, link
+from ..live_plot import LivePlot
+from ..plot_link import link
 from ..plot_parts import Colour
 from ..series import Smoother
 from ..text import fixed

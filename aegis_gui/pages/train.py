@@ -1,16 +1,26 @@
 """Step 5 on screen: the settings of the training, the instrument while it runs, and what came of it."""
 
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from pathlib import Path
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QCloseEvent
+from PySide6.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from aegis_core.events import Event, StepStarted
 
+from .. import theme as themes
 from ..cockpit import Cockpit
 from ..comparison import Comparison
 from ..facts import Facts
+from ..flow import Status
 from ..form import Form
 from ..i18n import mark, tr
 from ..memory_panel import MemoryPanel
 from ..panels import Section, label, scrolled
+from ..preferences import Preferences
+from ..recording import Recording
+from ..replay import Replay
+from ..replay_bar import ReplayBar
 from ..result_files import read_object
 from ..run_view import RunView
 from ..state import AppState
@@ -69,8 +79,17 @@ class TrainPage(StepPage):
 
     def __init__(self, state: AppState, parent: QWidget | None = None) -> None:
         super().__init__(state, parent)
-        self.cockpit = Cockpit(self.theme)
+        self.preferences = Preferences()
+        self.cockpit = Cockpit(self.theme, shown=tuple(self.preferences.plots))
+        self.cockpit.board.chosen.connect(self._remember_plots)
+        self.cockpit.board.saved.connect(self._say_saved)
         self.warnings = WarningLines()
+        self.replay: Replay | None = None
+        self.replay_bar, self.replay_button, self.saved = ReplayBar(), QToolButton(), label(role="secondary")
+        self.replay_bar.closed.connect(self.end_replay)
+        self.replay_button.clicked.connect(self.begin_replay)
+        self.replay_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.replay_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         settings = QWidget()
         column = QVBoxLayout(settings)
         column.setContentsMargins(0, 0, 0, 0)
@@ -94,12 +113,16 @@ class TrainPage(StepPage):
         self.tabs.add(mark("Curves"), self.cockpit)
         self.tabs.add(mark("Settings"), scrolled(settings))
         self.tabs.add(mark("Result"), scrolled(self._result()))
+        self.tabs.add_corner(self.saved)
+        self.tabs.add_corner(self.replay_button)
         self.body.addWidget(self.warnings)
+        self.body.addWidget(self.replay_bar)
         self.body.addWidget(self.tabs)
         self.cockpit.set_plan(state.plan)
 
     def on_event(self, event: Event) -> None:
         super().on_event(event)
+        self.end_replay()
         if isinstance(event, StepStarted):
             self.tabs.show_view(CURVES)
         self.cockpit.on_event(event)
@@ -108,18 +131,40 @@ class TrainPage(StepPage):
     def show_run(self, view: RunView) -> None:
         """Curves where there are some, otherwise the settings; the past is drawn from what is known."""
         super().show_run(view)
-        step = view.step(self.step)
-        self.cockpit.clear()
-        self.cockpit.set_plan(self.state.plan)
-        self.warnings.forget()
-        for event in step.events():
-            self.cockpit.on_event(event)
-            self.warnings.on_event(event)
-        self.tabs.show_view(CURVES if step.series else SETTINGS)
+        self._drop_replay()
+        self._show_past(view)
+        self.tabs.show_view(CURVES if view.step(self.step).series else SETTINGS)
+        run = self.state.run
+        self.cockpit.board.run_name, self.cockpit.board.folder = (run.path.name, run.path) if run else ("", Path.home())
+        self._offer_replay()
+
+    def begin_replay(self) -> None:
+        """Play the recorded training through the same curves; what was there comes back when it ends."""
+        run = self.state.run
+        if run is None or self.replay is not None:
+            return
+        recording = Recording(run.events_path, self.step)
+        self.replay = Replay(recording, self._show_event, self._forget_all, self)
+        self.replay.set_speed(10.0)
+        self._forget_all()
+        self.replay_bar.show_replay(self.replay)
+        self.tabs.show_view(CURVES)
+        self.replay.play()
+        self._offer_replay()
+
+    def end_replay(self) -> None:
+        """Back to what is known of this run, if a replay was on."""
+        if self._drop_replay():
+            self._show_past(self.state.view)
+            self._offer_replay()
 
     def plan_changed(self) -> None:
         super().plan_changed()
         self.cockpit.set_plan(self.state.plan)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        self._drop_replay()
+        super().closeEvent(event)
 
     def set_theme(self, theme: Theme) -> None:
         super().set_theme(theme)
@@ -127,6 +172,8 @@ class TrainPage(StepPage):
         self.memory.set_theme(theme)
         self.warnings.set_theme(theme)
         self.comparison.set_theme(theme)
+        self.replay_bar.set_theme(theme)
+        self.replay_button.setIcon(themes.icon("replay", theme.text))
 
     def retranslate(self) -> None:
         super().retranslate()
@@ -140,11 +187,52 @@ class TrainPage(StepPage):
             )
         )
         self.comparison.refresh()
+        self.replay_bar.retranslate()
+        self.replay_button.setText(tr("Replay"))
+        self.replay_button.setToolTip(tr("Watch the recorded training again, at any speed"))
+        self.saved.clear()
         self._show_facts()
 
     def show_status(self) -> None:
         super().show_status()
         self._show_facts()
+        self._offer_replay()
+
+    def _drop_replay(self) -> bool:
+        replay, self.replay = self.replay, None
+        if replay is None:
+            return False
+        replay.stop()
+        replay.deleteLater()
+        self.replay_bar.show_replay(None)
+        return True
+
+    def _offer_replay(self) -> None:
+        """Only of what is over: a running training is watched itself."""
+        running = self.status in (Status.RUNNING, Status.PAUSED)
+        known = bool(self.state.view.step(self.step).series)
+        self.replay_button.setVisible(known and not running and self.replay is None)
+
+    def _show_past(self, view: RunView) -> None:
+        self._forget_all()
+        for event in view.step(self.step).events():
+            self._show_event(event)
+
+    def _forget_all(self) -> None:
+        self.cockpit.clear()
+        self.cockpit.set_plan(self.state.plan)
+        self.warnings.forget()
+
+    def _show_event(self, event: Event) -> None:
+        self.cockpit.on_event(event)
+        self.warnings.on_event(event)
+
+    def _remember_plots(self, names: list[str]) -> None:
+        self.preferences.plots = names
+
+    def _say_saved(self, sentence: str) -> None:
+        self.saved.setText(sentence)
+        self.saved.setToolTip(sentence)
 
     def _result(self) -> QWidget:
         came_out, gate = Section(mark("What came out")), Section(mark("What the gate brought"))
