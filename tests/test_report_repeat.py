@@ -10,12 +10,13 @@ import pytest
 from finished_run import edit_json, finished_run
 from report_parts import Page, chapter, written
 
+from aegis_core import command_line
 from aegis_core import plan as plans
 from aegis_core.events import PlanChanged, encode
 from aegis_core.plan import Plan
 from aegis_core.report.history import History
 from aegis_core.report.record import gather
-from aegis_core.report.repeat import commands, differences, line_of
+from aegis_core.report.repeat import commands, differences
 from aegis_core.run_directory import RunDirectory
 
 
@@ -28,7 +29,7 @@ def rebuilt(line: str, start: Plan | None = None) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(command_line, "SHELLS", ("sh",))
 
 
 AWKWARD = {
@@ -82,38 +83,12 @@ def test_folders_outside_the_run_are_left_out_and_that_is_said(tmp_path: Path) -
     assert "Folders outside the run are left out" in Page(chapter(written(run)[0], "repeat")).text
 
 
-def test_on_windows_every_sign_that_a_terminal_takes_for_its_own_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert line_of(["--set", "export.types=f16,q8_0"]) == '--set "export.types=f16,q8_0"'
-    assert line_of(["train.steps=4"]) == "train.steps=4"
-    for text in ('a "b" c', "D:\\my models\\", 'x\\"y', "50 % & more"):
-        code = "import sys; print(ascii(sys.argv[1]))"
-        assert _as_windows_reads(line_of([code, text]))[1] == text
-
-
-def _as_windows_reads(line: str) -> list[str]:
-    """The rules by which a Windows program takes its command line apart (Microsoft's C runtime)."""
-    words, word, quoted, slashes, started = [], "", False, 0, False
-    for sign in line:
-        if sign == "\\":
-            slashes += 1
-            continue
-        if sign == '"':
-            word += "\\" * (slashes // 2)
-            if slashes % 2:
-                word += '"'
-            else:
-                quoted = not quoted
-            started, slashes = True, 0
-            continue
-        word, slashes = word + "\\" * slashes, 0
-        if sign == " " and not quoted:
-            if word or started:
-                words.append(word)
-            word, started = "", False
-        else:
-            word, started = word + sign, True
-    return [*words, word + "\\" * slashes]
+def test_on_windows_the_commands_are_those_of_its_own_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake platform; what the shell makes of such a line is asked in test_command_line."""
+    monkeypatch.setattr(command_line, "SHELLS", ("powershell", "cmd"))
+    plan = plans.changed(Plan(), {"data.source": "D:\\my data\\質問.jsonl"})
+    first = commands(plan, History(), None, None)[0]
+    assert "--set 'data.source=D:\\my data\\質問.jsonl'" in first
 
 
 def test_differences_come_first_and_every_setting_and_seed_is_there(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..command_line import flat
 from ..plan import Plan
 from .document import Block, Cell, Code, Mark, Missing, Mono, Picture, Section, Table, Text, Words, facts_table, gap
 from .phrases import STEP_TITLES, Translate
-from .repeat import flat
+from .repeat import flat_tree
 from .results import NOW, on_disk
 from .wording import NONE, count, date, duration, number, plain, settings, size
 
@@ -55,7 +56,7 @@ def studies(row: dict[str, Any], t: Translate) -> Section:
             blocks.append(Text(t("The trials are shared in {place}.", place=study["shared_in"])))
         blocks.append(Picture(step, t("Values of the trials and the best so far")))
         if best := study["best"]:
-            planned = flat(row["plan"])
+            planned = flat_tree(row["plan"])
             changes = [(name, plain(value), plain(planned.get(name))) for name, value in best["changes"].items()]
             blocks.append(Text(t("Best value: {value} in trial {number}.", value=number(best["value"]),
                                  number=best.get("number", 0) + 1)))  # fmt: skip
@@ -254,7 +255,9 @@ def plan(row: dict[str, Any], t: Translate) -> Section:
         if len(versions) > 1
         else Missing(t("The versions are not known: the environment was not checked."))
     )
-    values = [(Mono(name), Words(plain(value) or NONE), _meaning(name, t)) for name, value in flat(row["plan"]).items()]
+    values = [
+        (Mono(name), Words(plain(value) or NONE), _meaning(name, t)) for name, value in flat_tree(row["plan"]).items()
+    ]
     blocks.append(Table((t("setting"), t("value"), t("meaning")), tuple(values), fold_title=t("All settings")))
     return Section(t("Plan, seeds and versions"), tuple(blocks))
 
@@ -263,7 +266,7 @@ def plan(row: dict[str, Any], t: Translate) -> Section:
 def _meanings() -> dict[str, str]:
     """Help of every setting by its full name."""
     found = {}
-    for name in flat(Plan().model_dump()):
+    for name in flat(Plan()):
         section: type[BaseModel] = Plan
         *sections, last = name.split(".")
         for part in sections:

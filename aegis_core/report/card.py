@@ -22,7 +22,7 @@ from .fusion import fusion_claims
 from .phrases import Translate, phrase, translator
 from .quality import read_stages
 from .quality_section import explained, quality_table
-from .repeat import flat
+from .repeat import flat_tree
 from .results import fusion_table
 from .wording import NONE, count, number, plain, size
 
@@ -120,7 +120,7 @@ def _readable(chapter: Callable[[dict[str, Any], Translate], Section], row: dict
 
 
 def _what(row: dict[str, Any], t: Translate) -> Section:
-    base, summary, plan = row["base"], row["training"]["summary"], flat(row["plan"])
+    base, summary, plan = row["base"], row["training"]["summary"], flat_tree(row["plan"])
     title = t("What this is")
     if base is None or summary is None:
         return Section(title, (Missing(t("Nothing to show: this step has no finished result.")),))
