@@ -162,7 +162,8 @@ def _worth_saying(event: Event) -> str:
         case Log(text=text):
             return f"  [dim]{escape(text)}[/]"
         case CheckRow(name=name, status=status, found=found, fix=fix) if status != "ok":
-            return f"  [yellow]{escape(f"{name}: {found.rstrip('.')}. {fix}")}[/]"
+            sentence = f"{name}: {found.rstrip('.')}. {fix}"
+            return f"  [yellow]{escape(sentence)}[/]"
         case Verdict(name=name, status=status, measured=measured, expected=expected):
             return f"  {_MARKS.get(status, status)} {escape(f'{name}: {measured} (expected {expected})')}"
         case TrialFinished(number=number, state=state, value=value, reason=reason):

@@ -59,7 +59,7 @@ class LossesPlot(RunsPlot):
     def curve_names(self) -> dict[str, str]:
         names = super().curve_names()
         held_out = {f"held{place}": tr("held-out") for place in range(len(names))}
-        return names if self._cursor is None else names | held_out
+        return names if self.cursor is None else names | held_out
 
     def show_rows(self, place: int, rows: Sequence[dict[str, Any]], n_steps: float) -> None:
         smooth = Smoother(min(max(n_steps / 40, 4), 400) * len(rows) / max(n_steps, 1))
