@@ -177,10 +177,10 @@ def test_what_was_cut_short_or_does_not_converge_is_grey(panel: StudyPanel, qtbo
 
 def test_a_view_somebody_looks_at_stays_when_a_trial_ends(panel: StudyPanel) -> None:
     show(panel, [trial(0, 3.5), trial(1, 3.4)])
-    panel.history.view.setXRange(0, 3, padding=0)
+    panel.history.view.setXRange(0, 4.5, padding=0)
     panel.history.view.sigRangeChangedManually.emit([True, False])
     show(panel, [trial(0, 3.5), trial(1, 3.4), trial(2, 3.3)])
-    assert panel.history.view.viewRange()[0] == [0, 3]
+    assert panel.history.view.viewRange()[0] == [0, 4.5]
 
 
 def test_without_a_choice_the_best_is_offered(panel: StudyPanel, qtbot: QtBot) -> None:
