@@ -128,7 +128,7 @@ def test_the_run_log_says_what_the_controls_found(compared_once: RunDirectory, t
     page = markdown.render(compose(record, translator("en")), {})
     difference = found["paired"]["gated_minus_lora"]["nats"]
     assert "said of one data order" in page
-    assert "The rotation behind its gate" in page and f"{difference:+.4f} ±" in page
+    assert "The rotation behind its gate" in page and f"{difference:+.4f} ±".replace("-", "−") in page
     assert "transition was not measured: it needs at least 40 steps" in page
     assert "LoRA のみ" in markdown.render(compose(record, translator("ja")), {})
     evidence = Evidence(compared_once)
