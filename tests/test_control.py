@@ -24,6 +24,7 @@ from aegis_core.report.figures import draw
 from aegis_core.report.phrases import translator
 from aegis_core.report.record import gather
 from aegis_core.report.sections import compose
+from aegis_core.report.wording import with_error
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.training.arms import MAIN, Arm, plan_of, wanted
 from aegis_core.training.comparison import TIE_NATS, pair
@@ -126,9 +127,11 @@ def test_the_run_log_says_what_the_controls_found(compared_once: RunDirectory, t
     found = read_json(train / "control.json")
     assert record.row["control"] == found  # reckoned anew from the arms' files
     page = markdown.render(compose(record, translator("en")), {})
-    difference = found["paired"]["gated_minus_lora"]["nats"]
+    pair = found["paired"]["gated_minus_lora"]
     assert "said of one data order" in page
-    assert "The rotation behind its gate" in page and f"{difference:+.4f} ±".replace("-", "−") in page
+    assert (
+        "The rotation behind its gate" in page and with_error(pair["nats"], pair["standard_error"], sign=True) in page
+    )
     assert "transition was not measured: it needs at least 40 steps" in page
     assert "LoRA のみ" in markdown.render(compose(record, translator("ja")), {})
     evidence = Evidence(compared_once)
