@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import screenshots_chat
 import screenshots_cockpit
 import screenshots_longwork
 from album import snap, verdict
@@ -64,6 +65,7 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
             pictures = _states(window, Path(scratch) / "AEGIS", run_dir, out)
             shoot_panel(out, window.language, window.appearance)
         pictures += screenshots_longwork.shoot(out, Path(scratch) / "AEGIS long")
+    pictures += screenshots_chat.shoot(out)
     return [*pictures, *_sheets(out, pictures)]
 
 

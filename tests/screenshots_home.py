@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from album import snap
 from gui_parts import open_window
 from home_runs import age, finished, several
 from PySide6.QtCore import QSize
@@ -82,7 +83,7 @@ def _take(window: Window, out: Path, state: State) -> list[Path]:
             window.strip.show_reading(hardware.reading(out))
             _settle(window)
             path = out / f"home-{name}-{language}-{theme}.png"
-            target.grab().save(str(path))
+            snap(target, path)
             if target is not window:
                 target.close()
             made.append(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from album import snap
 from fake_desktop import FakeDesktop
 from gui_parts import open_window, recorded_events, recorded_run, stamped
 from long_work_parts import question
@@ -114,6 +115,7 @@ def _question(window: Window, path: Path) -> Path:
     box = question(window)
     assert box is not None
     _settle()
+    snap(box, path)
     shot = window.grab()
     painter = QPainter(shot)
     place = QRect(QPoint(0, 0), box.size())
@@ -149,8 +151,7 @@ def _menu(window: Window, path: Path) -> Path:
 
 def _save(widget: QWidget, path: Path) -> Path:
     _settle()
-    widget.grab().save(str(path))
-    return path
+    return snap(widget, path)
 
 
 def _settle() -> None:
