@@ -72,6 +72,8 @@ class ChatBar(QWidget):
         self.export.setText(tr("Save as…"))
         self.delete.setText(tr("Delete"))
         self.fresh.setText(tr("New conversation"))
+        if self.list.count() and not self.list.itemData(0):
+            self.list.setItemText(0, tr("New conversation"))
 
     def _rename(self) -> None:
         if self._run is None:

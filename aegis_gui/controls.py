@@ -58,10 +58,11 @@ class Control(QWidget):
 
     def set_name(self, name: str, description: str) -> None:
         """What a screen reader says."""
+        proxy = self.focusProxy()
         for child in self.findChildren(QWidget):
-            if child.focusPolicy() != Qt.FocusPolicy.NoFocus and not child.accessibleName():
+            if child.focusPolicy() != Qt.FocusPolicy.NoFocus and (child is proxy or not child.accessibleName()):
                 child.setAccessibleDescription(description)
-        if proxy := self.focusProxy():
+        if proxy:
             proxy.setAccessibleName(name)
 
     def _finish(self) -> None:

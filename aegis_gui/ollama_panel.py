@@ -14,9 +14,10 @@ from aegis_core.failures import Failure
 from . import ollama_inquiry as inquiry
 from . import text
 from . import theme as themes
+from .elided import Elided
 from .i18n import filled, mark, tr
 from .ollama_inquiry import Found, Inquiries, ModelRow
-from .panels import Elided, Section, label
+from .panels import Section, label
 from .theme import Theme
 
 ICON = QSize(14, 14)
@@ -219,7 +220,8 @@ class OllamaPanel(Section):
         for line, model in enumerate(models, start=1):
             held = [text.size(n) if model.loaded_bytes else "–" for n in (model.loaded_bytes, model.vram_bytes)]
             words = (text.size(model.size_bytes), "AEGIS" if model.ours else tr("others"), *held)
-            name = Elided(model.name, role="strong" if model.ours else "")
+            name = Elided("strong" if model.ours else "")
+            name.show_text(model.name)
             name.setFont(themes.tabular(weight=themes.STRONG if model.ours else themes.REGULAR))
             self._grid.addWidget(name, line, 0)
             for column, word in enumerate(words, start=1):

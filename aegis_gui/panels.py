@@ -1,7 +1,6 @@
 """The plain pieces pages are made of: labels in a role, cards, sections with a heading."""
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QLabel, QLayout, QScrollArea, QVBoxLayout, QWidget
 
 from .flow import Status
@@ -17,30 +16,6 @@ def label(content: str = "", *, role: str = "", wraps: bool = False) -> QLabel:
     if role:
         made.setProperty("role", role)
     return made
-
-
-class Elided(QLabel):
-    """One line that gives way in its middle where there is no room for it; its whole text is its tool tip."""
-
-    def __init__(self, content: str, *, role: str = "") -> None:
-        super().__init__(content)
-        self.setTextFormat(Qt.TextFormat.PlainText)
-        self.setToolTip(content)
-        if role:
-            self.setProperty("role", role)
-
-    def sizeHint(self) -> QSize:
-        """Little enough for any window; a column that stretches gives it more."""
-        whole = super().sizeHint()
-        return QSize(min(whole.width(), self.fontMetrics().averageCharWidth() * 16), whole.height())
-
-    def minimumSizeHint(self) -> QSize:
-        return self.sizeHint()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        with QPainter(self) as painter:
-            shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideMiddle, self.width())
-            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
 
 
 def card() -> QFrame:

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from gui_parts import clipped, japanese
+from gui_parts import clipped, japanese, recorded_events
 from PySide6.QtCore import QLocale, QPoint, QRect
 from PySide6.QtGui import QImage, QPixmap
 from PySide6.QtWidgets import (
@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from aegis_core.events import CheckRow
 from aegis_gui.plot_legend import Legend
 from aegis_gui.theme import contrast
 
@@ -30,7 +31,8 @@ FAINTEST = 4.0  # of a drawn letter: its edges are blended, so a colour of 4.5 c
 PROSE = re.compile(r"(?:[A-Za-z]{2,}[ ,;:]+){3}[A-Za-z]{2,}")
 KANA_OR_KANJI = re.compile(r"[぀-ヿ㐀-鿿]")
 OWN_NAMES = ("English",)  # a language's name in that language
-ENGLISH_BY_NATURE = ("Turn", "Samples", "Entry", "LogDrawer", "MarkdownText")  # what models and libraries said
+ENGLISH_BY_NATURE = ("Turn", "Samples", "Entry", "LogDrawer", "MarkdownText", "DataPreview", "ChatPrompts")
+"""What models and libraries said, data, and the physics questions in the language that the plan asks them in."""
 
 
 def snap(widget: QWidget, path: Path) -> Path:
@@ -86,7 +88,9 @@ def untranslated(window: QWidget) -> list[str]:
         if isinstance(widget, QLineEdit):
             said = {widget.placeholderText(), widget.toolTip(), widget.accessibleName()}
         for text in filter(None, said):
-            left = text not in OWN_NAMES and known.get(text, text) != text
+            if text in OWN_NAMES or text in _recorded():
+                continue
+            left = known.get(text, text) != text
             if left or (PROSE.search(text) and not KANA_OR_KANJI.search(text)):
                 found.append(f"{text[:80]!r} is not translated")
     return found
@@ -100,8 +104,9 @@ def faint(window: QWidget, picture: QPixmap) -> list[str]:
     found = []
     for widget in window.findChildren(QLabel):
         place = _place(widget, window)
-        if not (widget.isVisible() and widget.isEnabled() and widget.text().strip()) or place.isEmpty():
-            continue
+        told = widget.isVisible() and widget.isEnabled() and widget.text().strip()
+        if not told or place.height() < widget.height():
+            continue  # not on screen, or only in part
         top, left = round(place.top() * scale), round(place.left() * scale)
         part = pixels[top : top + round(place.height() * scale), left : left + round(place.width() * scale)]
         colours, counts = np.unique(part & 0xFFFFFF, return_counts=True)
@@ -112,6 +117,13 @@ def faint(window: QWidget, picture: QPixmap) -> list[str]:
         if strongest < FAINTEST:
             found.append(f"{widget.text()[:60]!r} stands out by {strongest:.1f} only")
     return found
+
+
+@cache
+def _recorded() -> set[str]:
+    """What the checks of the recorded ritual found, in the words of the version that recorded it."""
+    rows = [event for event in recorded_events() if isinstance(event, CheckRow)]
+    return {text for row in rows for text in (row.found, row.fix)}
 
 
 @cache

@@ -20,7 +20,7 @@ from aegis_core import events, freshness
 from aegis_core.plan import Plan, demo_plan
 from aegis_core.run_directory import RunDirectory
 from aegis_gui.app import build
-from aegis_gui.panels import Elided
+from aegis_gui.elided import Elided
 from aegis_gui.window import Window
 
 BUSY_MACHINE = events.Telemetry(
