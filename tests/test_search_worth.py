@@ -356,7 +356,7 @@ def study_row(**best: Any) -> dict[str, Any]:
     row = {"changes": {}, "number": 2, "params": {}, "value": 3.2, "tokens": 1024} | best
     study = {"sampler": "TPE", "seed": 0, "space": {"batch_sizes": [1, 2]}, "shared_in": "", "states": {"COMPLETE": 3},
              "best": row, "trials": []}  # fmt: skip
-    return {"studies": {"search": study, "schedule": None}, "plan": {}}
+    return {"studies": {"search": study, "schedule": None}, "plan": Plan().model_dump(mode="json")}
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -386,12 +386,13 @@ def test_the_run_log_says_how_schedules_were_searched_and_what_the_best_is_worth
     schedule_step.run(plans.changed(run.plan(), {"train.steps": 100, "schedule.n_trials": 12}), ctx)
     study = studies_of(Evidence(run), run.plan())["schedule"]
     best = read_json(ctx.folder / "best.json")
-    told = str(studies({"studies": {"search": None, "schedule": study}, "plan": {}}, translator(language)).blocks)
+    plan = Plan().model_dump(mode="json")
+    told = str(studies({"studies": {"search": None, "schedule": study}, "plan": plan}, translator(language)).blocks)
     for part in ("0…0.4", "0.5…1", "0…0.3", "2…40", "two_phase", f"{best['present']['value']:.4f}", "12"):
         assert part in told, part
     assert study["best"]["n_random"] == 4 and " 4 " in told
     row = best | {"tried": [{"number": None, "score": 1.3, "loss": 3.2}, {"number": 4, "score": 1.5, "loss": 3.1}]}
-    told = str(studies({"studies": {"schedule": study | {"best": row}}, "plan": {}}, translator(language)).blocks)
+    told = str(studies({"studies": {"schedule": study | {"best": row}}, "plan": plan}, translator(language)).blocks)
     assert "3.2" in told and ("before the search" if language == "en" else "探索前") in told
 
 
