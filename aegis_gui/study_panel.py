@@ -13,7 +13,7 @@ from aegis_core.plan import Plan
 from aegis_core.search.applying import allowed, changes_of
 
 from . import text
-from .i18n import filled, tr
+from .i18n import filled, said, tr
 from .panels import label
 from .plan_fields import OPTIONS, plan_field
 from .study_data import best_of, is_poor
@@ -213,16 +213,16 @@ class StudyPanel(QWidget):
             self.choice.setText(tr("Choose a trial to see what it would change."))
             return
         if not self._is_usable(trial):
-            said = filled("Trial {number} came to no result that could be used.", number=trial.number + 1)
-            self.choice.setText(" ".join([said, tr(trial.reason)] if trial.reason else [said]))
+            sentence = filled("Trial {number} came to no result that could be used.", number=trial.number + 1)
+            self.choice.setText(" ".join([sentence, said(trial.reason)] if trial.reason else [sentence]))
             return
         new = self._changes(trial)
         old = {name: plans.get(self._plan, name) for name in new}
         if old == new:
-            said = filled("Trial {number}: these are the settings of the plan already.", number=trial.number + 1)
+            sentence = filled("Trial {number}: these are the settings of the plan already.", number=trial.number + 1)
         else:
-            said = filled("Trial {number}: {changes}", number=trial.number + 1, changes=_changes(old, new))
-        self.choice.setText(said)
+            sentence = filled("Trial {number}: {changes}", number=trial.number + 1, changes=_changes(old, new))
+        self.choice.setText(sentence)
         self.use.setEnabled(old != new and not self._busy)
 
     def _is_usable(self, trial: TrialFinished) -> bool:

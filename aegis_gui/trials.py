@@ -11,7 +11,7 @@ from aegis_core.events import TrialFinished
 
 from . import text
 from . import theme as themes
-from .i18n import filled, mark, tr
+from .i18n import filled, mark, said, tr
 from .plan_fields import OPTIONS
 from .study_data import best_of
 
@@ -76,7 +76,7 @@ class TrialsModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.UserRole:
             return self._sorted_by(trial, index.column())
         if role == Qt.ItemDataRole.ToolTipRole and trial.reason:
-            return tr(trial.reason)
+            return said(trial.reason)
         if role == Qt.ItemDataRole.FontRole:
             return themes.tabular(weight=themes.STRONG if trial is self.best() else QFont.Weight.Normal)
         return None
@@ -88,7 +88,7 @@ class TrialsModel(QAbstractTableModel):
             state = tr(STATES.get(trial.state, trial.state))
             return filled("{state}, best", state=state) if trial is self.best() else state
         if column == self.columnCount() - 1:
-            return tr(trial.reason)
+            return said(trial.reason)
         value = trial.value if column == 2 else trial.params.get(self._parameters[column - 3])
         if isinstance(value, int | float):
             return text.number(value, 4 if column == 2 else 3)

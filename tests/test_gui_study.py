@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_parts import open_window, recorded_run, stamped
+from gui_parts import japanese, open_window, recorded_run, stamped
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -17,6 +17,7 @@ from aegis_core import plan as plans
 from aegis_core.events import TrialFinished, TrialRunning
 from aegis_core.plan import Plan, demo_plan
 from aegis_gui.flow import Action, Do, Status
+from aegis_gui.i18n import Language
 from aegis_gui.run_view import RunView
 from aegis_gui.study_data import Axis, axes_of, best_of, best_so_far
 from aegis_gui.study_panel import StudyPanel
@@ -281,3 +282,18 @@ def test_a_finished_study_goes_on_where_more_trials_are_asked_for(window: Window
     page = window.pages["search"]
     assert page.notice.text() == "The settings ask for more: Trials. The next run adds it to what is there."
     assert window.state.flow.primary("search") == Action(Do.RUN_AGAIN, "search")
+
+
+@pytest.mark.parametrize(
+    "reason", ["The memory was not enough for this trial.", "The held-out loss is not a finite number."]
+)
+def test_why_a_trial_failed_is_said_in_the_language_of_the_window(
+    panel: StudyPanel, qapp: QApplication, reason: str
+) -> None:
+    language = Language(qapp)
+    language.use("ja")
+    show(panel, [trial(0, 3.5), trial(1, None, "FAIL", reason)])
+    model = panel.table.model()
+    shown = [str(model.index(row, model.columnCount() - 1).data()) for row in range(2)]
+    language.use("en")
+    assert japanese()[reason] in shown
