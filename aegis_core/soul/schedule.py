@@ -6,6 +6,7 @@ shape is asked at q(p), which stands still at ½ for the middle part h of the wa
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 
 from ..plan import SoulPlan
@@ -47,7 +48,13 @@ def alpha_at(step: int, n_steps: int, soul: SoulPlan) -> float:
 
 
 def curve(n_steps: int, soul: SoulPlan) -> list[float]:
-    return [alpha_at(step, n_steps, soul) for step in range(n_steps)]
+    """Alpha at every step, (n_steps,); remembered, since all plots of one training ask for the same."""
+    return list(_alphas(n_steps, soul))
+
+
+@lru_cache(maxsize=4)
+def _alphas(n_steps: int, soul: SoulPlan) -> tuple[float, ...]:
+    return tuple(alpha_at(step, n_steps, soul) for step in range(n_steps))
 
 
 def critical_step(n_steps: int, soul: SoulPlan) -> int:
