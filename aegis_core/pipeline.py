@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from . import pace
 from . import plan as plans
 from .cancel import Cancelled, CancelToken
 from .chat.ollama_room import free_memory
@@ -24,6 +25,7 @@ from .events import (
     StepSkipped,
     StepStarted,
     note,
+    warning,
 )
 from .failures import UsageError, UserError, explain
 from .freshness import (
@@ -103,7 +105,8 @@ def run_steps(
 def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
     started = time.monotonic()
     inputs = input_digests(ctx.run, plan, step)
-    ctx.emit(StepStarted(resumed=begun_alike(ctx.run, plan, step, inputs) or only_adds(ctx.run, plan, step)))
+    resumed = begun_alike(ctx.run, plan, step, inputs) or only_adds(ctx.run, plan, step)
+    ctx.emit(StepStarted(resumed=resumed))
     terminal: Event
     try:
         if missing := unfinished(ctx.run, plan, step):
@@ -125,6 +128,8 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
             step.id, settings_of(plan, step), inputs, ctx.artifacts, seconds, extension_of(plan, step)
         )
         _forget_previous(ctx.run, step)
+        if not resumed:
+            _remember_pace(ctx, plan, step, done.seconds)
         terminal = StepFinished(done.seconds)
     except Cancelled:
         terminal = StepCancelled()
@@ -147,6 +152,14 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         gc.collect()  # models hold themselves in cycles; the next step needs the memory
     ctx.emit(terminal)
     return terminal
+
+
+def _remember_pace(ctx: StepContext, plan: Plan, step: Step, seconds: float) -> None:
+    """For the next time. The result is there already: a full or locked user folder must not make it a failed one."""
+    try:
+        pace.remember(ctx.run, plan, step.id, seconds)
+    except OSError as error:
+        ctx.emit(warning("How long this took could not be noted for the next time: {error}.", error=error))
 
 
 def _begin(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str]) -> None:

@@ -46,6 +46,14 @@ def nothing_left_behind(started: leftovers.Started) -> Iterator[None]:
         pytest.fail("The test left behind " + "; ".join(found))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What AEGIS keeps for its user, such as how long a step took, is nobody's here; child processes hear of it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AEGIS_DATA", str(tmp_path_factory.mktemp("data 設定")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a two-layer Llama (H = 64, random weights, untied head) and a byte-level BPE tokenizer."""

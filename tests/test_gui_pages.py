@@ -22,6 +22,7 @@ from aegis_core import events
 from aegis_core.plan import changed, demo_plan
 from aegis_gui.flow import PAGES, Status
 from aegis_gui.pages.prepare import PreparePage
+from aegis_gui.pages.train import TrainPage
 from aegis_gui.run_view import RunView
 from aegis_gui.window import SMALLEST, Window
 
@@ -192,8 +193,10 @@ def test_the_export_page_lists_files_with_size_and_checks(finished: Window) -> N
 
 def drawn(window: Window, stage: str, qtbot: QtBot) -> None:
     """Wait until the page of a step shows all it is going to; its look into the data is a process of its own."""
-    qtbot.wait(DRAWN_MILLISECONDS)
     page = window.pages[stage]
+    if isinstance(page, TrainPage):
+        qtbot.waitUntil(lambda: page.cockpit._turns_left == 0, timeout=60_000)
+    qtbot.wait(DRAWN_MILLISECONDS)
     if isinstance(page, PreparePage):
         qtbot.waitUntil(lambda: not page.look.running, timeout=60_000)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .. import pace
 from ..failures import UsageError
 from ..pipeline import STEPS, State, Step, states, why_stale
 from ..plan import Plan, changed, demo_plan, parsed
@@ -65,13 +66,14 @@ def status(run_dir: RunFolder, as_json: Annotated[bool, typer.Option("--json", h
 
 
 def _row(run: RunDirectory, plan: Plan, step: Step, state: State) -> dict[str, object]:
-    done = run.done(step.id)
+    done, expected = run.done(step.id), pace.expected(run, plan, step.id)
     return {
         "id": step.id,
         "state": str(state),
         "begun": done is None and run.begun(step.id),
         "because": why_stale(run, plan, step) if state is State.STALE else [],
         "seconds": done.seconds if done else None,
+        "expected_seconds": expected.seconds if expected else None,
         "finished_at": done.finished_at if done else None,
         "outputs": [str(run.output_path(artifact)) for artifact in done.outputs] if done else [],
     }

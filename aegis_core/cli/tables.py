@@ -7,8 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from .. import pace
 from ..events import CheckRow
-from ..pipeline import STEPS, State, why_stale
+from ..pipeline import STEPS, State, Step, why_stale
 from ..plan import Frozen, Plan
 from ..run_card import RunCard, Standing
 from ..run_directory import RunDirectory
@@ -40,8 +41,16 @@ def status_table(run: RunDirectory, plan: Plan, found: dict[str, State]) -> Tabl
             remark = "begun"
         elif found[step.id] is State.STALE:
             remark = f"changed: {', '.join(why_stale(run, plan, step))}"
-        table.add_row(TITLES[step.id], _coloured(state), f"{done.seconds:.1f}" if done else "", escape(remark))
+        table.add_row(TITLES[step.id], _coloured(state), _seconds(run, plan, step), escape(remark))
     return table
+
+
+def _seconds(run: RunDirectory, plan: Plan, step: Step) -> str:
+    """What it took, or about what it takes here as far as that was ever measured."""
+    if done := run.done(step.id):
+        return f"{done.seconds:.1f}"
+    expected = pace.expected(run, plan, step.id)
+    return f"about {expected.seconds:.0f}" if expected else ""
 
 
 def runs_table(cards: Iterable[RunCard]) -> Table:

@@ -20,6 +20,7 @@ from .. import theme as themes
 from ..failure_box import FailureBox
 from ..flow import Status
 from ..form import Form
+from ..how_long import sentence
 from ..i18n import filled, mark, said, tr
 from ..panels import Section, label, scrolled, set_role, status_colour
 from ..plan_fields import all_names, plan_field
@@ -133,7 +134,6 @@ class StepPage(QWidget):
     def retranslate(self) -> None:
         """Set every text again, in the language of now."""
         self.title.setText(tr(text.STEP_TITLES[self.step]))
-        self.lead.setText(tr(self.sentence))
         for section in self.findChildren(Section):
             section.retranslate()
         self.failure.retranslate()
@@ -161,12 +161,18 @@ class StepPage(QWidget):
         if status is not Status.FAILED:
             self.failure.hide()
         self.failure.set_goes_on(self.state.flow.goes_on(self.step))
+        self._write_lead()
         self._show_progress()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
             self.retranslate()
         super().changeEvent(event)
+
+    def _write_lead(self) -> None:
+        self.lead.setText(
+            tr("{what} {how_long}").format(what=tr(self.sentence), how_long=sentence(self.state, self.step))
+        )
 
     def _notice(self, status: Status) -> str:
         if status is Status.STALE:

@@ -1,0 +1,27 @@
+"""What a page says of the time its step takes on this machine: measured, or that nobody has measured it yet."""
+
+from aegis_core import pace
+
+from . import text
+from .flow import Status
+from .i18n import filled, tr
+from .state import AppState
+
+BRIEF_SECONDS = 50
+
+
+def sentence(state: AppState, step: str) -> str:
+    """One sentence in the window's language; "" where there is no run, or the step is switched off."""
+    status = state.status(step)
+    if state.run is None or status in (Status.EMPTY, Status.DISABLED):
+        return ""
+    if status is Status.DONE and (done := state.run.done(step)):
+        return filled("It took {time}.", time=text.duration(done.seconds))
+    expected = pace.expected(state.run, state.plan, step)
+    if expected is None:
+        return tr("How long it takes here is known after the first time.")
+    if expected.seconds < BRIEF_SECONDS:
+        return tr("It takes less than a minute here.")
+    if expected.alike:
+        return filled("It takes about {time} here, as it did before.", time=text.roughly(expected.seconds))
+    return filled("Judging by earlier runs, it takes about {time} here.", time=text.roughly(expected.seconds))
