@@ -43,13 +43,14 @@ class TrainingNumbers(QFrame):
         self._paced, self._goal = "", 0.0  # what the pace is of, and where it leads
         self.step, self.total, self._phase = 0, self._plan.train.steps, ""
         self._running = self._paused = False
-        self._started_at = self._now = 0.0
+        self._worked_before = self._started_at = self._now = 0.0
 
     def on_event(self, event: Event) -> None:
         match event:
             case StepStarted():
                 if not event.resumed:
                     self.forget()
+                self._worked_before += self._now - self._started_at  # what lies between two attempts is no work
                 self._pace.clear()
                 self._running, self._paused = True, False
                 self._started_at = self._now = event.at
@@ -102,7 +103,7 @@ class TrainingNumbers(QFrame):
         self._pace.append((progress.at, progress.done))
 
     def _elapsed(self) -> str:
-        return text.duration(self._now - self._started_at) if self._started_at and self._now else ""
+        return text.duration(self._worked_before + self._now - self._started_at) if self._started_at and self._now else ""
 
     def _time_left(self) -> str:
         if self._paused:

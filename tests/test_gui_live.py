@@ -25,6 +25,7 @@ from aegis_core.events import (
     PhaseChanged,
     Progress,
     Sample,
+    StepCancelled,
     StepFinished,
     StepStarted,
     Telemetry,
@@ -331,6 +332,16 @@ def test_nothing_moves_the_cockpit_once_the_training_has_ended(cockpit: Cockpit,
     settled(qtbot, cockpit)
     assert cockpit.figures["time"].remark.text() == " "
     assert cockpit.figures["time"].value.text().startswith("2 min")
+
+
+def test_the_time_is_that_of_every_attempt_without_what_lay_between_them(cockpit: Cockpit, qtbot: QtBot) -> None:
+    for event in training(cockpit._plan, 60):
+        cockpit.on_event(event)
+    cockpit.on_event(StepCancelled(at=START + 120, stage="train"))
+    cockpit.on_event(StepStarted(resumed=True, at=START + 50_000, stage="train"))
+    cockpit.on_event(StepFinished(80.0, at=START + 50_080, stage="train"))
+    settled(qtbot, cockpit)
+    assert cockpit.figures["time"].value.text() == "3 min 20 s"
 
 
 def test_a_pause_is_said_where_the_time_left_stood(cockpit: Cockpit, qtbot: QtBot) -> None:
