@@ -122,6 +122,7 @@ class CurvesPlot(pg.PlotWidget):
             self.getAxis(name).enableAutoSIPrefix(False)
             self.getAxis(name).setStyle(tickLength=0, tickFont=themes.tabular(TICK_SIZE), maxTickLevel=0)
         self.getAxis("left").setWidth(AXIS_WIDTH)
+        self.getAxis("bottom").setStyle(hideOverlappingLabels=16)  # the margin's width: the last one stands half in it
         if lower_is_better:
             self.getAxis("bottom").setTicks([[(part, f"{part}") for part in (0, 25, 50, 75, 100)]])
         plot.getViewBox().disableAutoRange()

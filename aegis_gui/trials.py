@@ -118,8 +118,6 @@ class TrialsTable(QTableView):
         self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.verticalHeader().hide()
         self.verticalHeader().setDefaultSectionSize(28)
-        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.horizontalHeader().setStretchLastSection(True)
         self.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -131,6 +129,11 @@ class TrialsTable(QTableView):
         """The same rows again keep the selection."""
         kept = {self.trial_at(index).number for index in self.selectionModel().selectedRows()}
         self.trials.show(trials)
+        header = self.horizontalHeader()
+        for column in range(header.count()):  # a long reason is cut with an ellipsis and whole in its tooltip
+            last = column == header.count() - 1
+            mode = QHeaderView.ResizeMode.Stretch if last else QHeaderView.ResizeMode.ResizeToContents
+            header.setSectionResizeMode(column, mode)
         for row in range(self.model().rowCount()):
             if self.trial_at(self.model().index(row, 0)).number in kept:
                 self.selectRow(row)
