@@ -103,7 +103,9 @@ class TrainingNumbers(QFrame):
         self._pace.append((progress.at, progress.done))
 
     def _elapsed(self) -> str:
-        return text.duration(self._worked_before + self._now - self._started_at) if self._started_at and self._now else ""
+        return (
+            text.duration(self._worked_before + self._now - self._started_at) if self._started_at and self._now else ""
+        )
 
     def _time_left(self) -> str:
         if self._paused:
