@@ -1,6 +1,8 @@
-"""`python -m tests.screenshots OUT [RUN_DIR]`: every page in both languages and both themes as PNG, and contact sheets.
+"""`python -m tests.screenshots OUT [RUN_DIR] [--small]`: every page and state in both languages and both themes, as
+PNG and as contact sheets.
 
-Without RUN_DIR the pages show the recorded ritual of the tests. Nothing needs a screen.
+Without RUN_DIR the pages show the recorded ritual of the tests. Nothing needs a screen. --small is the smallest window;
+QT_SCALE_FACTOR=2 doubles everything.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QApplication, QScrollArea
 from screenshots_home import shoot_home
 from screenshots_ollama import shoot_panel
+from screenshots_states import state_pictures
 from screenshots_study import study_pictures
 
 from aegis_core import events, hardware
@@ -32,7 +35,7 @@ from aegis_gui.form import Form
 from aegis_gui.i18n import LANGUAGES
 from aegis_gui.pages.train import RESULT, SETTINGS, TrainPage
 from aegis_gui.theme import THEMES
-from aegis_gui.window import Window
+from aegis_gui.window import SMALLEST, Window
 
 SIZE = QSize(1280, 800)
 SHEET_COLUMNS, SHEET_WIDTH = 2, 960
@@ -50,7 +53,7 @@ DIVERGED = events.warning(
 )
 
 
-def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
+def shoot(out: Path, run_dir: Path | None = None, size: QSize = SIZE) -> list[Path]:
     """Write every picture; returns their paths."""
     out.mkdir(parents=True, exist_ok=True)
     app = QApplication.instance() or QApplication(sys.argv[:1])
@@ -61,7 +64,7 @@ def shoot(out: Path, run_dir: Path | None = None) -> list[Path]:
         os.environ["AEGIS_DATA"] = str(Path(scratch) / "data")
         with open_window(app) as window:
             window.machine.shut_down()
-            window.resize(SIZE)
+            window.resize(size)
             pictures = _states(window, Path(scratch) / "AEGIS", run_dir, out)
             shoot_panel(out, window.language, window.appearance)
         pictures += screenshots_longwork.shoot(out, Path(scratch) / "AEGIS long")
@@ -98,6 +101,7 @@ def _states(window: Window, runs: Path, run_dir: Path | None, out: Path) -> list
     pictures += [_picture(window, out, "prepare", "failed", *look) for look in _looks(window)]
     window.log.hide()
     pictures += study_pictures(window, runs, out, _looks(window), _picture)
+    pictures += state_pictures(window, runs, out, _looks(window), _picture)
     return [*pictures, *screenshots_cockpit.shoot(window, runs, out)]
 
 
@@ -187,8 +191,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("run_dir", type=Path, nargs="?")
+    parser.add_argument("--small", action="store_true", help="the smallest window")
     options = parser.parse_args()
-    pictures = shoot(options.out, options.run_dir)
+    pictures = shoot(options.out, options.run_dir, QSize(*SMALLEST) if options.small else SIZE)
     sys.stdout.write(f"{len(pictures)} pictures in {options.out}\n")
     sys.exit(verdict(options.out))
 
