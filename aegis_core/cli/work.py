@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from .. import stdio
+from .. import platforms, stdio
 from ..cancel import CancelToken
 from ..events import Event, StepCancelled, StepFailed
 from ..failures import UsageError, UserError, explain
@@ -127,7 +127,7 @@ def set_command(folder: Path, changes: Mapping[str, Any]) -> str:
     """The command that makes these changes, to be copied into a terminal of this system."""
     settings = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in changes.items()]
     words = ["aegis", "set", str(folder), *settings]
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return subprocess.list2cmdline(words) if platforms.here().name == "win32" else shlex.join(words)
 
 
 def _with_helpers(run: RunDirectory, steps: tuple[Step, ...], again: bool, settings: list[str] | None) -> int:
@@ -183,7 +183,5 @@ def _obey_signals(cancel: CancelToken, tell: Callable[[], None]) -> None:
         for act in (cancel.cancel, tell):
             threading.Thread(target=act, daemon=True).start()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, stop)
+    for wish in platforms.here().stop_signals():
+        signal.signal(wish, stop)
