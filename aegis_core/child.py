@@ -61,13 +61,14 @@ class Child:
                 stderr_path.unlink()
         with stderr_path.open("ab") as stderr:
             self._stderr_start = stderr.seek(0, os.SEEK_END)
-            self._process = subprocess.Popen(
+            how: Any = platforms.here().engine()
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=_environment(env or {}),
-                **platforms.here().engine(),
+                **how,
             )
         self._bond = platforms.here().bind(self._process)
         self._stopping = False

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -267,6 +267,7 @@ def _outliving(program: Path, log: BinaryIO) -> "subprocess.Popen[bytes]":
     """Started so that it lives on after this program; OSError as the last way to do so was refused."""
     *ways, last = platforms.here().outliving()
     command = [str(program), "serve"]
+    how: Any
     for how in ways:
         with contextlib.suppress(PermissionError):
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how)

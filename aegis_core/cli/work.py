@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -37,7 +38,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
 
     rows = list(examine(Plan(), Path.cwd()))
     if as_json:
-        print(json.dumps([{"name": r.name, "status": r.status, "found": r.found, "fix": r.fix} for r in rows]))
+        print(json.dumps([{k: v for k, v in asdict(row).items() if k not in ("at", "stage")} for row in rows]))
     else:
         Console().print(check_table(rows))
     return 1 if any(row.status == "missing" for row in rows) else 0

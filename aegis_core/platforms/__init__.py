@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-StartOptions = dict[str, Any]
+StartOptions = Any  # dict[str, Any]: mypy would choose among the overloads of Popen by the key type
 """Keyword arguments of subprocess.Popen."""
 
 
@@ -49,6 +49,10 @@ class Platform(Protocol):
     @property
     def name(self) -> str:
         """As in sys.platform: "win32", "linux", "darwin"."""
+        ...
+
+    def description(self) -> str:
+        """The system and its version, for people."""
         ...
 
     @property

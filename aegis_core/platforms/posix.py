@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import resource
 import signal
 import subprocess
@@ -28,6 +29,9 @@ class ProcessGroup:
 @dataclass(frozen=True)
 class Posix:
     name: str
+
+    def description(self) -> str:
+        return f"{platform.system()} {platform.release()}, {platform.machine()}"
 
     @property
     def case_blind_drives(self) -> bool:

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import locale
 import os
+import platform
 import signal
 import subprocess
 from collections.abc import Callable
@@ -69,6 +70,9 @@ class Windows:
     ) -> None:
         self._load = functools.cache(load)
         self._resume = resume
+
+    def description(self) -> str:
+        return f"Windows {platform.release()} ({platform.version()}), {platform.machine()}"
 
     def quiet(self) -> StartOptions:
         return {"creationflags": CREATE_NO_WINDOW}
