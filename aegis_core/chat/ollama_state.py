@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import httpx
 
 from .. import platforms
+from ..addresses import shown_address
 from ..events import Log, note, warning
 from ..failures import UserError
 from ..resources import cache_folder
@@ -242,7 +243,7 @@ def _behind_proxy(base: str, proxy: str) -> OllamaState:
         "A proxy stands between AEGIS and Ollama at {address} ({proxy}).",
         "Put the address of Ollama into the environment variable NO_PROXY, or use an Ollama on this machine.",
         address=base,
-        proxy=re.sub(r"//[^@/]*@", "//", proxy),  # a password is nobody's business
+        proxy=shown_address(proxy),
     )
     return OllamaState(Presence.PROXY, base, problem=problem)
 
