@@ -266,13 +266,16 @@ def _started(program: Path, said: Path) -> "subprocess.Popen[bytes]":
 
 def _outliving(program: Path, log: BinaryIO) -> "subprocess.Popen[bytes]":
     """Started so that it lives on after this program; OSError as the last way to do so was refused."""
-    *ways, last = platforms.here().outliving()
-    command = [str(program), "serve"]
-    how: Any
-    for how in ways:
+    ways: tuple[Any, ...] = platforms.here().outliving()
+    for how in ways[:-1]:
         with contextlib.suppress(PermissionError):
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how)
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **last)
+            return _serving(program, log, how)
+    return _serving(program, log, ways[-1])
+
+
+def _serving(program: Path, log: BinaryIO, how: Any) -> "subprocess.Popen[bytes]":
+    command = [str(program), "serve"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how)
 
 
 def _last_line(said: Path) -> str:
