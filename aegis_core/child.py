@@ -18,15 +18,19 @@ from typing import Any
 
 import psutil
 
+from . import platforms
 from .events import TERMINAL, Event, Log, StepCancelled, StepFailed, StepStarted, decode, warning
 from .failures import killed
 from .hardware import CARD_ORDER
+from .platforms import Bond
 
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
 _STDERR_KEPT_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES, _TAIL_LINES = 16 * 1024, 20
 _SECONDS_FOR_LAST_WORDS = 2.0
 _CANCELLED_EXIT = 130
+# Where links are not allowed, the hub's library copies instead, and says so each time.
+_NO_FUSS = {"HF_HUB_DISABLE_SYMLINKS_WARNING": "1"}
 
 
 def engine_command(*arguments: str | Path) -> list[str]:
@@ -57,14 +61,16 @@ class Child:
                 stderr_path.unlink()
         with stderr_path.open("ab") as stderr:
             self._stderr_start = stderr.seek(0, os.SEEK_END)
-            self._process = subprocess.Popen(
+            how: Any = platforms.here().engine()
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=_environment(env or {}),
-                **_isolation(),
+                **how,
             )
+        self._bond = platforms.here().bind(self._process)
         self._stopping = False
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stdout_closed = threading.Event()
@@ -133,7 +139,7 @@ class Child:
     def kill(self) -> None:
         """End the child and everything it started, at once."""
         self._stopping = True
-        kill_tree(self._process.pid)
+        kill_tree(self._process.pid, self._bond)
         self.wait(1.0)
 
     def stderr_tail(self) -> str:
@@ -164,8 +170,10 @@ class Child:
         """Once the child has ended, end what it left behind if that still holds the pipe open: events() must end."""
         self._process.wait()
         self._outbox.put(None)
-        if not self._stdout_closed.wait(_SECONDS_FOR_LAST_WORDS):
-            _kill_group(self._process.pid)
+        if self._stdout_closed.wait(_SECONDS_FOR_LAST_WORDS):
+            self._bond.release()
+        else:
+            self._bond.end_all()
 
     def _last_words(self, stage: str, exit_code: int) -> Event:
         if self._stopping or exit_code == _CANCELLED_EXIT:
@@ -191,8 +199,8 @@ class Child:
         return StepFailed(reason.format(**values), advice, tail, reason, advice, values, at=time.time(), stage=stage)
 
 
-def kill_tree(pid: int, timeout: float = 3.0) -> None:
-    """Kill a process and all its descendants and wait for them, at most `timeout` seconds; gone ones are fine."""
+def kill_tree(pid: int, bond: Bond, timeout: float = 3.0) -> None:
+    """Kill a process, all its descendants and what else is bound to it; wait for them, at most `timeout` seconds."""
     try:
         root = psutil.Process(pid)
         family = [*root.children(recursive=True), root]
@@ -202,7 +210,7 @@ def kill_tree(pid: int, timeout: float = 3.0) -> None:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
     if family:
-        _kill_group(pid)  # those born in between
+        bond.end_all()  # those born in between
     psutil.wait_procs(family, timeout=timeout)
 
 
@@ -241,17 +249,4 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     home = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     fixed = {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
-    return {**CARD_ORDER, **os.environ, **fixed, **extra}
-
-
-def _isolation() -> dict[str, Any]:
-    """Ctrl-C in the parent's terminal must not reach the child, and no console window may flash up."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
-
-
-def _kill_group(pid: int) -> None:
-    if sys.platform != "win32":
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+    return {**CARD_ORDER, **_NO_FUSS, **os.environ, **fixed, **extra}

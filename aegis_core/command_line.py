@@ -3,18 +3,18 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from . import plan as plans
+from . import platforms
 from .failures import UserError
 from .names import free_name
 from .plan import DEMO, Frozen, Plan, demo_plan
 from .run_directory import RunDirectory
 
 Shell = Literal["sh", "powershell", "cmd"]
-SHELLS: tuple[Shell, ...] = ("powershell", "cmd") if sys.platform == "win32" else ("sh",)
+SHELLS: tuple[Shell, ...] = ("powershell", "cmd") if platforms.here().name == "win32" else ("sh",)
 """The shells of this system, the usual one first."""
 ALWAYS = "report.language"  # aegis new takes the system's language unless it is told one
 

@@ -79,12 +79,14 @@ class Telemetry(Event):
 
 @dataclass(frozen=True)
 class CheckRow(Event):
-    """One line of the environment check: status is ok, warning or missing; `fix` a command or sentence."""
+    """One line of the environment check: status is ok, warning or missing; `fix` a command or sentence; `mend` names
+    what the window can do about it (aegis_gui/pages/check.py lists the names), empty where it can do nothing."""
 
     name: str
     status: str
     found: str
     fix: str = ""
+    mend: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pynvml
 
+from . import platforms
 from .events import Telemetry
-from .windows_gpu import gpu_memory
 
 # torch counts the fastest card first unless told to follow the driver (NVML), whose numbers are read here. To be in the
 # environment before torch is imported.
@@ -51,7 +51,7 @@ def gpu(own_pids: frozenset[int] = frozenset()) -> Gpu | None:
     use = _try(pynvml.nvmlDeviceGetUtilizationRates, handle)
     milliwatts = _try(pynvml.nvmlDeviceGetPowerUsage, handle)
     version = _try(pynvml.nvmlSystemGetCudaDriverVersion)
-    own, windows = _own_vram(handle, own_pids), gpu_memory(own_pids)
+    own, windows = _own_vram(handle, own_pids), platforms.here().gpu_memory(own_pids)
     return Gpu(
         name=name,
         driver=_try(pynvml.nvmlSystemGetDriverVersion),

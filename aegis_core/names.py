@@ -18,11 +18,16 @@ def usable_name(name: str) -> str:
         raise UsageError(
             "“{name}” cannot be the name of a folder.", "Leave out {characters}.", name=name, characters=FORBIDDEN
         )
-    if kept.partition(".")[0].rstrip().lower() in DEVICES:
+    if is_device(kept):
         raise UsageError("Windows keeps the name “{name}” for itself.", "Choose another name.", name=kept)
     if len(kept.encode()) > LONGEST_BYTES:
         raise UsageError("“{name}…” is too long for a name.", "Choose a shorter one.", name=kept[:20])
     return kept
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows would open a device instead of a file of that name, whatever its ending."""
+    return name.partition(".")[0].rstrip().lower() in DEVICES
 
 
 def fresh_name(folder: Path, stem: str) -> str:

@@ -1,11 +1,12 @@
 """Where the files that travel with AEGIS are, in a checkout and in an installed package alike."""
 
-import locale
 import os
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
+
+from . import platforms
 
 RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
@@ -27,8 +28,7 @@ def runs_folder() -> Path:
 
 def system_language() -> Literal["en", "ja"]:
     """The language the person's system is set to, as far as AEGIS speaks it."""
-    name = locale.setlocale(locale.LC_CTYPE) if os.name == "nt" else os.environ.get("LC_ALL") or os.environ.get("LANG")
-    return "ja" if (name or "").lower().startswith("ja") else "en"
+    return "ja" if platforms.here().locale_name().lower().startswith("ja") else "en"
 
 
 def _chosen(variable: str) -> Path | None:

@@ -18,11 +18,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from . import __version__
+from . import __version__, platforms
 from . import plan as plans
 from .events import Artifact
 from .failures import UsageError, UserError
 from .plan import Plan
+from .replacing import rename as rename
 
 FORMAT = 1
 BEGUN = "begun.json"  # the settings and inputs of an attempt
@@ -273,7 +274,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         rename(path, old)
     try:
         rename(draft, path)
-    except OSError:
+    except (OSError, UserError):
         if old.exists():
             rename(old, path)
         raise
@@ -287,17 +288,6 @@ def settle(path: Path) -> None:
     if old.exists() and not path.exists():
         rename(draft if draft.exists() else old, path)  # the old one only steps aside for a complete draft
     shutil.rmtree(old, ignore_errors=True)
-
-
-def rename(source: Path, target: Path) -> None:
-    """Path.replace, patient for a second with Windows, where a virus scanner may hold a fresh file open."""
-    for _ in range(10 if os.name == "nt" else 0):
-        try:
-            source.replace(target)
-            return
-        except PermissionError:
-            time.sleep(0.1)
-    source.replace(target)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -330,13 +320,7 @@ def _sync_tree(folder: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Force a rename to the disk; Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    platforms.here().sync_folder(path)
 
 
 def sha256_of_file(path: Path) -> str:

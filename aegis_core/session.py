@@ -84,7 +84,9 @@ class Session(AbstractContextManager["Session"]):
             self.say(
                 warning(
                     "The card is full: {size} of graphics memory have moved into RAM, where training is many times "
-                    "slower. Choose a smaller batch with more accumulation, or a shorter sequence length.",
+                    "slower. Choose a smaller batch with more accumulation, or a shorter sequence length. With "
+                    "“Prefer No Sysmem Fallback” in the NVIDIA control "
+                    "panel, training stops there instead of crawling.",
                     size=f"{spilt / 1e9:.1f} GB",
                 )
             )

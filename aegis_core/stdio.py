@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import platforms
 from .cancel import CancelToken
 from .events import Event, Log, warning
 from .journal import to_line
@@ -32,7 +33,7 @@ class Pipes:
 def take_over() -> Pipes:
     """Keep stdin and stdout for the protocol; fd 0 becomes empty, fd 1 becomes stderr.
 
-    os.dup2 onto 0 and 1 moves the C runtime's streams and, in a console program on Windows, the standard handles too.
+    To be called before anything reads the commands, and before any library is loaded that might look at its input.
     """
     sys.stdout.flush()
     pipes = Pipes(commands=os.dup(0), events=os.dup(1))
@@ -40,11 +41,7 @@ def take_over() -> Pipes:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.setmode(pipes.events, os.O_BINARY)
-        msvcrt.setmode(pipes.commands, os.O_BINARY)
+    platforms.here().part_with_streams(pipes.commands, pipes.events)
     return pipes
 
 

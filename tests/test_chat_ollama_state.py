@@ -15,11 +15,13 @@ import httpx
 import pytest
 from fake_ollama import FakeOllama
 
+from aegis_core import platforms
 from aegis_core.chat import ollama_state
 from aegis_core.chat.ollama_address import address, proxy_for
-from aegis_core.chat.ollama_program import CREATE_NO_WINDOW, detached, find_program, models_folder
+from aegis_core.chat.ollama_program import find_program, models_folder
 from aegis_core.chat.ollama_state import Presence, is_new_enough, look, start_ollama
 from aegis_core.failures import UserError
+from aegis_core.platforms.windows import CREATE_BREAKAWAY_FROM_JOB, CREATE_NO_WINDOW, Windows
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 posix = pytest.mark.skipif(os.name == "nt", reason="the stand-in is a script, which Windows does not start by its name")
@@ -289,6 +291,8 @@ def test_on_a_fake_windows_it_is_started_without_a_console_window(
     class Process:
         def __init__(self, command: list[str], **options: Any) -> None:
             started.append((command, options))
+            if options["creationflags"] & CREATE_BREAKAWAY_FROM_JOB:
+                raise PermissionError(13, "Access is denied")  # a job around AEGIS that lets nobody leave
 
         def wait(self) -> int:
             return 0
@@ -298,12 +302,14 @@ def test_on_a_fake_windows_it_is_started_without_a_console_window(
 
     monkeypatch.setattr(ollama_state, "find_program", lambda: tmp_path / "ollama.exe")
     monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(platforms, "here", lambda: Windows(load=lambda name: None))
     with pytest.raises(UserError, match="ended again"):
-        start_ollama(platform="win32")
-    ((command, options),) = started
-    assert command == [str(tmp_path / "ollama.exe"), "serve"]
+        start_ollama()
+    (command, refused), (again, options) = started
+    assert command == again == [str(tmp_path / "ollama.exe"), "serve"]
+    assert refused["creationflags"] & CREATE_BREAKAWAY_FROM_JOB, "it lives on when the engine's job ends"
     assert options["creationflags"] & CREATE_NO_WINDOW and options["stdin"] == subprocess.DEVNULL
-    assert "creationflags" not in detached("linux")
+    assert not options["creationflags"] & CREATE_BREAKAWAY_FROM_JOB
 
 
 def test_on_a_fake_windows_the_program_is_found_where_its_installer_puts_it(tmp_path: Path) -> None:

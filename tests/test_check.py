@@ -14,7 +14,9 @@ import pytest
 
 from aegis_core import hardware
 from aegis_core.cancel import CancelToken
+from aegis_core.chat.ollama_state import look
 from aegis_core.context import StepContext
+from aegis_core.diagnoses import graphics, reach
 from aegis_core.events import CheckRow, Event
 from aegis_core.hardware import Gpu
 from aegis_core.plan import Plan, changed, demo_plan
@@ -77,13 +79,13 @@ def test_the_step_leaves_its_rows_as_a_file(run: RunDirectory, no_ollama: None) 
 def test_an_ollama_that_answers_is_named_and_an_absent_one_is_only_a_warning(
     tmp_path: Path, an_ollama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = check._ollama()
+    row = reach.ollama_row(look())
     assert row.status == "ok"
     assert an_ollama in row.found
     monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:9")
-    assert check._ollama().status == "warning"
+    assert reach.ollama_row(look()).status == "warning"
     monkeypatch.setenv("OLLAMA_HOST", "http://here:not-a-port")
-    assert check._ollama().status == "warning"
+    assert reach.ollama_row(look()).status == "warning"
 
 
 def fake_torch(cuda: str | None, available: bool) -> object:
@@ -103,13 +105,13 @@ def fake_torch(cuda: str | None, available: bool) -> object:
 def test_torch_is_judged_together_with_the_card(
     cuda: str | None, available: bool, card: Gpu | None, status: str, words: str
 ) -> None:
-    row = check._torch(fake_torch(cuda, available), card)  # type: ignore[arg-type]
+    row = graphics.torch_row(fake_torch(cuda, available), card)  # type: ignore[arg-type]
     assert row.status == status
     assert words in f"{row.found} {row.fix}"
 
 
 def test_a_torch_that_cannot_be_loaded_is_missing_and_nothing_works_without_it() -> None:
-    row = check._torch("DLL load failed: fbgemm.dll", CARD)
+    row = graphics.torch_row("DLL load failed: fbgemm.dll", CARD)
     assert (row.status, row.fix) == ("missing", check.REINSTALL)
     assert row.name in check.ESSENTIAL
 
@@ -136,17 +138,17 @@ sys.exit(main(["run", {str(tmp_path / "run")!r}, "--only", "check"]))
 
 
 def test_bitsandbytes_is_wanted_only_with_cuda() -> None:
-    assert check._bitsandbytes(cuda=False).status == "ok"
+    assert graphics.bitsandbytes_row(cuda=False).status == "ok"
     try:
         metadata.version("bitsandbytes")
     except metadata.PackageNotFoundError:
-        assert check._bitsandbytes(cuda=True).status == "missing"
+        assert graphics.bitsandbytes_row(cuda=True).status == "missing"
 
 
 def test_a_machine_without_a_card_is_told_so_unless_the_demo_runs() -> None:
-    assert check._gpu(demo_plan(), None).status == "ok"
-    assert check._gpu(Plan(), None).status == "warning"
-    row = check._gpu(Plan(), CARD)
+    assert graphics.gpu_row(demo_plan(), None).status == "ok"
+    assert graphics.gpu_row(Plan(), None).status == "warning"
+    row = graphics.gpu_row(Plan(), CARD)
     assert row.status == "ok"
     assert "RTX 3060" in row.found and "12.0 GB" in row.found and "560.94" in row.found
 

@@ -39,7 +39,7 @@ def test_the_collector_sees_the_window_and_the_engine() -> None:
     assert found["Run this step"].startswith("aegis_gui/")
     assert found["There is no run in {path}: plan.json is missing."] == "aegis_core/run_directory.py"
     assert found["Optimiser steps."] == "aegis_core/plan.py"
-    assert found["{version} at {address}"] == "aegis_core/steps/check.py"
+    assert found["{version} at {address}"] == "aegis_core/diagnoses/reach.py"
 
 
 def test_the_language_changes_while_widgets_are_on_screen(qapp: QApplication, language: Language) -> None:

@@ -15,12 +15,13 @@ from gui_parts import (
     stamped,
     texts,
 )
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
 from aegis_core import events
 from aegis_core.plan import changed, demo_plan
 from aegis_gui.flow import PAGES, Status
+from aegis_gui.pages.check import CheckPage
 from aegis_gui.pages.prepare import PreparePage
 from aegis_gui.pages.train import TrainPage
 from aegis_gui.run_view import RunView
@@ -106,6 +107,35 @@ def test_rows_of_the_check_appear_as_they_are_found(begun: Window) -> None:
     assert page.status is Status.RUNNING
     begun.state.end()
     assert page.status is Status.CANCELLED
+
+
+def test_what_is_missing_stands_first_and_a_button_leads_where_the_window_can_help(
+    begun: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("aegis_gui.pages.check.QDesktopServices.openUrl", lambda url: opened.append(url.toString()))
+    begun.show_page("check")
+    page = begun.pages["check"]
+    begun.state.begin()
+    begun.state.receive(stamped(events.StepStarted(), "check"))
+    for row in (
+        events.CheckRow("RAM", "ok", "32.0 GB"),
+        events.CheckRow("clock", "warning", "late", "Set it.", "https://e.vil"),
+        events.CheckRow("Ollama", "warning", "Ollama is not installed.", "Get it.", "ollama_download"),
+        events.CheckRow("GPU", "warning", "full", "Close others.", "ollama"),
+        events.CheckRow("torch", "missing", "not installed", "python start.py"),
+    ):
+        begun.state.receive(stamped(row, "check"))
+    begun.state.end()
+    names = [line for line in texts(page).splitlines() if line in ("torch", "clock", "Ollama", "GPU", "RAM")]
+    assert names == ["torch", "clock", "Ollama", "GPU", "RAM"]
+    assert isinstance(page, CheckPage)
+    buttons = {button.text(): button for button in page.summary.findChildren(QPushButton) if not button.isHidden()}
+    assert set(buttons) == {"Open the download page", "Go to Ollama's panel"}, "a made-up mend is no button"
+    buttons["Open the download page"].click()
+    assert opened == ["https://ollama.com/download"]
+    buttons["Go to Ollama's panel"].click()
+    assert begun.pages["chat"].isVisible()
 
 
 def test_the_preparation_shows_licence_size_and_counts(finished: Window) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pynvml
 import pytest
 
-from aegis_core import cli, hardware, windows_gpu
+from aegis_core import cli, hardware, platforms
 from aegis_core.child import engine_environment
 from aegis_core.events import Event, Log, StepStarted, Telemetry
 from aegis_core.plan import Plan
+from aegis_core.platforms import windows_graphics
+from aegis_core.platforms.windows import Windows
 from aegis_core.run_directory import RunDirectory
 from aegis_core.session import Session
 
@@ -137,7 +139,8 @@ def test_fake_windows_counters_fill_what_its_driver_does_not_tell(monkeypatch: p
     assert hardware.gpu(OWN).vram_own_bytes is None  # type: ignore[union-attr]
     pids = {PID.format(pid=4711): 6, PID.format(pid=4711) + "_eng_3": 1, PID.format(pid=1): 50, "_Total": 99}
     shared = {PID.format(pid=4711): 2_000_000_000, PID.format(pid=47): 5}
-    monkeypatch.setattr(windows_gpu, "_counters", lambda: SimpleNamespace(read=lambda: (pids, shared)))
+    monkeypatch.setattr(windows_graphics, "_counters", lambda: SimpleNamespace(read=lambda: (pids, shared)))
+    monkeypatch.setattr(platforms, "here", Windows)
     card = hardware.gpu(OWN)
     assert card is not None
     assert card.vram_own_bytes == 7
@@ -148,13 +151,13 @@ def test_fake_windows_counters_that_refuse_leave_it_absent(monkeypatch: pytest.M
     def refuse() -> None:
         raise OSError("no such counter")
 
-    monkeypatch.setattr(windows_gpu, "_counters", lambda: SimpleNamespace(read=refuse))
-    assert windows_gpu.gpu_memory(OWN) is None
+    monkeypatch.setattr(windows_graphics, "_counters", lambda: SimpleNamespace(read=refuse))
+    assert windows_graphics.gpu_memory(OWN) is None
 
 
 @pytest.mark.skipif(hasattr(ctypes, "WinDLL"), reason="Windows has the counters")
 def test_outside_windows_there_are_no_such_counters() -> None:
-    assert windows_gpu.gpu_memory(OWN) is None
+    assert platforms.here().gpu_memory(OWN) is None
 
 
 class FakePdh:
@@ -175,7 +178,7 @@ class FakePdh:
         return 0
 
     def PdhGetFormattedCounterArrayW(self, handle: Any, kind: int, size: Any, count: Any, buffer: Any) -> int:
-        rows = (windows_gpu._Value * len(self.rows))(*self.rows)
+        rows = (windows_graphics._Value * len(self.rows))(*self.rows)
         size._obj.value, count._obj.value = ctypes.sizeof(rows), len(self.rows)
         if buffer is None:
             return -0x7FFFF82E  # PDH_MORE_DATA, signed as ctypes returns it
@@ -186,10 +189,10 @@ class FakePdh:
 
 def test_fake_pdh_rows_are_read_and_those_with_an_error_left_out() -> None:
     pdh = FakePdh()
-    dedicated, shared = windows_gpu._Counters(pdh).read()
+    dedicated, shared = windows_graphics._Counters(pdh).read()
     assert dedicated == shared == {PID.format(pid=4711): 6 * 10**9, PID.format(pid=1): 1}
     assert pdh.paths == [r"\GPU Process Memory(*)\Dedicated Usage", r"\GPU Process Memory(*)\Shared Usage"]
-    assert ctypes.sizeof(windows_gpu._Value) == 24  # PDH_FMT_COUNTERVALUE_ITEM_W on 64 bits
+    assert ctypes.sizeof(windows_graphics._Value) == 24  # PDH_FMT_COUNTERVALUE_ITEM_W on 64 bits
 
 
 def test_a_full_card_that_spills_into_ram_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from aegis_core import plan as plans
 from aegis_core.cli.tables import settings
 from aegis_core.failures import UsageError
 from aegis_core.plan import Plan, changed, demo_plan, dumps, get, loads, parsed
+from aegis_core.platforms.posix import Posix
 from aegis_core.resources import system_language
 
 ALL = [(name, value) for name, value, _, _ in settings(Plan())]
@@ -107,5 +108,5 @@ def test_the_golden_ratio_is_where_alpha_goes() -> None:
 def test_the_run_log_follows_the_system_s_language(monkeypatch: pytest.MonkeyPatch, lang: str, expected: str) -> None:
     monkeypatch.delenv("LC_ALL", raising=False)
     monkeypatch.setenv("LANG", lang)
-    monkeypatch.setattr("aegis_core.resources.os.name", "posix")
+    monkeypatch.setattr("aegis_core.platforms.here", lambda: Posix("linux"))
     assert system_language() == expected

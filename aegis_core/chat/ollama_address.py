@@ -6,6 +6,7 @@ import os
 import urllib.request
 from urllib.parse import urlsplit
 
+from ..addresses import shown_address
 from ..failures import UserError
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
@@ -23,7 +24,7 @@ def address() -> str:
         raise UserError(
             "The environment variable OLLAMA_HOST is {value}, which is no address.",
             "Set it to something like 127.0.0.1:11434, or remove it.",
-            value=given,
+            value=shown_address(given),
         ) from error
 
 

@@ -2,27 +2,25 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-# Their names exist in `subprocess` on Windows alone.
-CREATE_NO_WINDOW = 0x08000000
-CREATE_NEW_PROCESS_GROUP = 0x00000200
+from .. import platforms
+
 _MAC_APP = "Applications/Ollama.app/Contents/Resources/ollama"
 _SERVICE_MODELS = Path("/usr/share/ollama/.ollama/models")
 
 
 def find_program(
-    platform: str = sys.platform, environment: Mapping[str, str] | None = None, home: Path | None = None
+    platform: str = "", environment: Mapping[str, str] | None = None, home: Path | None = None
 ) -> Path | None:
     """The executable: where the installer puts it, or on the PATH; None where it is in neither.
 
-    A program started from the desktop does not always see the PATH that a terminal has.
+    `platform` is this system's name unless given. A program started from the desktop does not always see the PATH
+    that a terminal has.
     """
     environment = os.environ if environment is None else environment
-    for place in _installed(platform, environment, home or Path.home()):
+    for place in _installed(platform or platforms.here().name, environment, home or Path.home()):
         if place.is_file():
             return place
     found = shutil.which("ollama", path=environment.get("PATH", ""))
@@ -36,13 +34,6 @@ def models_folder(environment: Mapping[str, str] | None = None, home: Path | Non
         return Path(chosen).expanduser()
     own = (home or Path.home()) / ".ollama" / "models"
     return _SERVICE_MODELS if not own.is_dir() and _exists(_SERVICE_MODELS) else own
-
-
-def detached(platform: str = sys.platform) -> dict[str, Any]:
-    """How a program is started that outlives this one: no console window flashes up, no Ctrl-C reaches it."""
-    if platform == "win32":
-        return {"creationflags": CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
 
 
 def _installed(platform: str, environment: Mapping[str, str], home: Path) -> list[Path]:

@@ -1,24 +1,26 @@
 """Whether there is an Ollama to work with, told in one sentence with one piece of advice; and starting it."""
 
+import contextlib
 import re
 import ssl
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
+from .. import platforms
+from ..addresses import shown_address
 from ..events import Log, note, warning
 from ..failures import UserError
 from ..resources import cache_folder
 from .ollama_address import address, is_loopback, proxy_for
-from .ollama_program import detached, find_program
+from .ollama_program import find_program
 
 PROBE_SECONDS = 1.5
 START_SECONDS = 30.0
@@ -97,7 +99,6 @@ def look(seconds: float = PROBE_SECONDS) -> OllamaState:
 def start_ollama(
     seconds: float = START_SECONDS,
     cancelled: Callable[[], bool] = lambda: False,
-    platform: str = sys.platform,
 ) -> OllamaState:
     """Start the Ollama installed here, without a window and independent of this program; its state once it answers.
 
@@ -110,7 +111,7 @@ def start_ollama(
     if state.program is None or not state.can_start:
         raise state.problem or _silent(state.address)
     said = cache_folder() / "ollama.log"
-    process = _started(state.program, said, platform)
+    process = _started(state.program, said)
     deadline = time.monotonic() + seconds
     while not cancelled():
         ended = process.poll()
@@ -242,19 +243,16 @@ def _behind_proxy(base: str, proxy: str) -> OllamaState:
         "A proxy stands between AEGIS and Ollama at {address} ({proxy}).",
         "Put the address of Ollama into the environment variable NO_PROXY, or use an Ollama on this machine.",
         address=base,
-        proxy=re.sub(r"//[^@/]*@", "//", proxy),  # a password is nobody's business
+        proxy=shown_address(proxy),
     )
     return OllamaState(Presence.PROXY, base, problem=problem)
 
 
-def _started(program: Path, said: Path, platform: str) -> "subprocess.Popen[bytes]":
+def _started(program: Path, said: Path) -> "subprocess.Popen[bytes]":
     said.parent.mkdir(parents=True, exist_ok=True)
-    how: Mapping[str, Any] = detached(platform)
     try:
         with said.open("wb") as log:
-            process = subprocess.Popen(
-                [str(program), "serve"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how
-            )
+            process = _outliving(program, log)
     except OSError as error:
         raise UserError(
             "{program} could not be started: {problem}.",
@@ -264,6 +262,20 @@ def _started(program: Path, said: Path, platform: str) -> "subprocess.Popen[byte
         ) from error
     threading.Thread(target=process.wait, name="ollama-ended", daemon=True).start()  # it may end long after this
     return process
+
+
+def _outliving(program: Path, log: BinaryIO) -> "subprocess.Popen[bytes]":
+    """Started so that it lives on after this program; OSError as the last way to do so was refused."""
+    ways: tuple[Any, ...] = platforms.here().outliving()
+    for how in ways[:-1]:
+        with contextlib.suppress(PermissionError):
+            return _serving(program, log, how)
+    return _serving(program, log, ways[-1])
+
+
+def _serving(program: Path, log: BinaryIO, how: Any) -> "subprocess.Popen[bytes]":
+    command = [str(program), "serve"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how)
 
 
 def _last_line(said: Path) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from .. import stdio
+from .. import platforms, stdio
 from ..cancel import CancelToken
 from ..events import Event, StepCancelled, StepFailed
 from ..failures import UsageError, UserError, explain
@@ -37,7 +38,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
 
     rows = list(examine(Plan(), Path.cwd()))
     if as_json:
-        print(json.dumps([{"name": r.name, "status": r.status, "found": r.found, "fix": r.fix} for r in rows]))
+        print(json.dumps([{k: v for k, v in asdict(row).items() if k not in ("at", "stage")} for row in rows]))
     else:
         Console().print(check_table(rows))
     return 1 if any(row.status == "missing" for row in rows) else 0
@@ -127,7 +128,7 @@ def set_command(folder: Path, changes: Mapping[str, Any]) -> str:
     """The command that makes these changes, to be copied into a terminal of this system."""
     settings = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in changes.items()]
     words = ["aegis", "set", str(folder), *settings]
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return subprocess.list2cmdline(words) if platforms.here().name == "win32" else shlex.join(words)
 
 
 def _with_helpers(run: RunDirectory, steps: tuple[Step, ...], again: bool, settings: list[str] | None) -> int:
@@ -183,7 +184,5 @@ def _obey_signals(cancel: CancelToken, tell: Callable[[], None]) -> None:
         for act in (cancel.cancel, tell):
             threading.Thread(target=act, daemon=True).start()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, stop)
+    for wish in platforms.here().stop_signals():
+        signal.signal(wish, stop)

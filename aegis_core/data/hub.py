@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..addresses import shown_address
 from ..failures import UserError
 from ..plan import DataPlan
 from .files import Rows, Table
@@ -152,7 +153,7 @@ def _sentence(plan: DataPlan, causes: list[BaseException]) -> UserError:
             "{source} is only for people who accepted its licence on the hub.",
             "Accept it on {page}, then set your token: run hf auth login once, or set HF_TOKEN.",
             source=plan.source,
-            page=f"{constants.ENDPOINT}/datasets/{plan.source}",
+            page=f"{shown_address(constants.ENDPOINT)}/datasets/{plan.source}",
         )
     if "scripts are no longer supported" in said:
         return UserError(

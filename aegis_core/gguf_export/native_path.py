@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import platforms
 from ..failures import UserError
 
 
@@ -47,7 +47,8 @@ def native_path(path: Path, platform: Platform | None = None) -> Iterator[Path]:
 
 
 def this_platform() -> Platform:
-    return Platform(os.name == "nt", _short_name, _ascii_folders)
+    system = platforms.here()
+    return Platform(system.native_paths_are_ascii(), system.short_name, _ascii_folders)
 
 
 def _ascii_folder(path: Path, platform: Platform) -> Path:
@@ -77,14 +78,3 @@ def _ascii_folders(path: Path) -> list[Path]:
     """The temporary folder, the one all users share, and the root of the file's own drive."""
     shared = os.environ.get("PROGRAMDATA")
     return [Path(tempfile.gettempdir()), *([Path(shared)] if shared else []), Path(path.absolute().anchor)]
-
-
-def _short_name(path: Path) -> str | None:
-    """Windows' 8.3 name, or None where the drive keeps none."""
-    if sys.platform == "win32":
-        import ctypes
-
-        buffer = ctypes.create_unicode_buffer(32768)
-        length = ctypes.windll.kernel32.GetShortPathNameW(str(path.absolute()), buffer, len(buffer))
-        return buffer.value if 0 < length < len(buffer) else None
-    return None

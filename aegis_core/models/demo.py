@@ -5,6 +5,7 @@ known hash, read by transformers and written as safetensors into the user's cach
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from .. import platforms
 from ..cancel import CancelToken
 from ..failures import UserError
 from ..resources import cache_folder
@@ -72,7 +74,8 @@ def _fetch(wheel: Path, cancel: CancelToken) -> None:
 def _finished(command: list[str], cancel: CancelToken) -> tuple[int, str]:
     """Exit code and stderr of a command, which ends early when cancelled (Ctrl-C in a terminal ends it by itself)."""
     pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, encoding="utf-8", errors="replace", **pipes) as process:
+    utf8, quiet = {**os.environ, "PYTHONUTF8": "1"}, platforms.here().quiet()
+    with subprocess.Popen(command, encoding="utf-8", errors="replace", env=utf8, **pipes, **quiet) as process:
         while True:
             try:
                 _, errors = process.communicate(timeout=_POLL_SECONDS)

@@ -9,6 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from ..failures import UserError
+from ..names import is_device
 from .hub_errors import HUB_ERRORS, HubUnreachable, refusal
 from .weights import INDEX, SINGLE
 
@@ -87,7 +88,7 @@ def look_up(source: str, revision: str) -> HubModel:
         raise refusal(error, source, revision) from error
     except (ValueError, KeyError, TypeError) as error:  # a login page of the network, say
         raise _no_description(source) from error
-    files = [_remote(sibling) for sibling in info.siblings or () if _ROOT.fullmatch(sibling.rfilename)]
+    files = [_remote(sibling) for sibling in info.siblings or () if _is_ours(sibling.rfilename)]
     if not _HASH.fullmatch(info.sha or "") or not files or not all(_HASH.fullmatch(file.etag) for file in files):
         raise _no_description(source)
     return HubModel(
@@ -109,6 +110,10 @@ def _named_in(index: Path) -> set[str]:
             "{index} is not readable as an index of weight files.", "Download the model again.", index=index
         ) from error
     return {str(name) for name in names}
+
+
+def _is_ours(name: str) -> bool:
+    return _ROOT.fullmatch(name) is not None and name.isprintable() and not is_device(name)
 
 
 def _remote(sibling: RepoSibling) -> RemoteFile:

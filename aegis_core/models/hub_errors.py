@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from ..addresses import shown_address
 from ..failures import UserError
 
 # Everything the hub's library raises when the hub, or the way to it, is at fault.
@@ -43,7 +44,7 @@ def refusal(error: Exception, source: str, revision: str) -> UserError:
             "{source} is only for people who accepted its licence on the hub.",
             "Accept it on {page}, then set your token: run hf auth login once, or set HF_TOKEN.",
             source=source,
-            page=f"{constants.ENDPOINT}/{source}",
+            page=f"{shown_address(constants.ENDPOINT)}/{source}",
         )
     if isinstance(error, RevisionNotFoundError):
         return UserError(

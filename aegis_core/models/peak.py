@@ -1,11 +1,12 @@
 """How much memory a training really took at its peak; may load torch, so nothing the window imports uses this."""
 
-import sys
 import threading
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 import psutil
+
+from .. import platforms
 
 _EVERY_SECONDS = 0.02
 
@@ -66,12 +67,7 @@ def peak_memory_bytes() -> int:
         import torch
 
         return torch.cuda.max_memory_reserved()
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    return platforms.here().peak_resident_bytes()
 
 
 def _cuda() -> bool:

@@ -1,9 +1,11 @@
 """Whether every later step can work with a base model, asked before its weights are fetched and again with them."""
 
+import contextlib
 from collections.abc import Collection
 from pathlib import Path
 
 from ..chat.prompt import ChatPrompts
+from ..chat.template_trial import under_watch
 from ..failures import UserError
 from ..fusion.anatomy import read_anatomy
 from ..gguf_export.families import family_of, mapped_tensors
@@ -12,6 +14,8 @@ from ..gguf_export.vocabulary import read_vocabulary
 from ..soul.rotation import SO8Rotation
 from .source import read_config
 from .weights import stored_tensors, weight_files
+
+_QUESTION = {"role": "user", "content": "1"}
 
 
 def require_usable(folder: Path, own_code: Collection[str] = ()) -> None:
@@ -31,11 +35,18 @@ def require_usable(folder: Path, own_code: Collection[str] = ()) -> None:
     family_of(model)
     config = model.config.get_text_config()
     SO8Rotation(config.hidden_size)
-    ChatPrompts(folder)
+    prompts = ChatPrompts(folder)
+    under_watch(lambda: _rendered_somehow(prompts))
     read_vocabulary(folder, config.vocab_size)
     if _weights_are_here(folder):
         stored_tensors(folder)
         mapped_tensors(model)
+
+
+def _rendered_somehow(prompts: ChatPrompts) -> None:
+    """Two turns; a template that refuses them says so where it is used."""
+    with contextlib.suppress(UserError):
+        prompts.text([_QUESTION, {"role": "assistant", "content": "2"}, _QUESTION])
 
 
 def _refuse_other_senses(folder: Path) -> None:

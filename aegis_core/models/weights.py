@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..cancel import CancelToken
 from ..failures import UserError
+from ..names import is_device
 from ..run_directory import sha256_of_json
 
 SINGLE = "model.safetensors"
@@ -112,6 +113,7 @@ def _tensors_of(file: Path) -> list[StoredTensor]:
 def _shard(index: Path, name: str) -> Path:
     # The name alone counts: the files of a hub snapshot are links that lead out of the folder, and may.
     foreign = name != Path(name).name or "\\" in name or ":" in name or not name.endswith(".safetensors")
+    foreign = foreign or is_device(name)
     if foreign or not name.isprintable() or len(name.encode()) > _NAME_BYTES:
         raise UserError(
             "{index} points at {name}, which is not a weight file in its own folder.",

@@ -12,9 +12,11 @@ from types import ModuleType
 
 import psutil
 
-from .. import hardware
+from .. import hardware, platforms
 from ..chat.ollama_state import look
 from ..context import StepContext
+from ..diagnoses import graphics, memory, places, reach
+from ..diagnoses.graphics import REINSTALL
 from ..events import CheckRow
 from ..failures import UserError
 from ..gguf_export.file_types import FILE_TYPES
@@ -22,15 +24,12 @@ from ..models.identity import read_base
 from ..plan import DEMO, Plan
 from ..run_directory import RunDirectory, write_json
 
-REINSTALL = "python start.py"
 ESSENTIAL = ("Python", "torch", "transformers", "tokenizers", "safetensors", "peft")
 _PACKAGES = (
     *("transformers", "tokenizers", "safetensors", "peft", "accelerate", "datasets", "optuna", "numpy"),
     *("gguf", "libgguf", "xllamacpp"),
 )
 _GB = 1e9
-_LITTLE_VRAM_BYTES = 7.5 * _GB
-_LITTLE_RAM_BYTES = 7.5 * _GB
 _LITTLE_DISK_BYTES = 5 * _GB
 
 
@@ -52,20 +51,26 @@ def run(plan: Plan, ctx: StepContext) -> None:
 
 def examine(plan: Plan, folder: Path) -> Iterator[CheckRow]:
     """The rows for this plan, in the order they are found; `folder` is the run's (or where one would be made)."""
+    hub = reach.asked(plan)
     card = hardware.gpu()
-    yield CheckRow("system", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    yield CheckRow("system", "ok", platforms.here().description())
     yield _processor()
     yield _python()
     yield _utf8()
+    yield from _runtimes()
     torch = _imported("torch")
-    yield _torch(torch, card)
+    yield graphics.torch_row(torch, card)
     yield from (_package(name) for name in _PACKAGES)
-    yield _bitsandbytes(isinstance(torch, ModuleType) and bool(torch.cuda.is_available()))
-    yield _ollama()
-    yield _gpu(plan, card)
-    yield _ram()
+    yield graphics.bitsandbytes_row(isinstance(torch, ModuleType) and bool(torch.cuda.is_available()))
+    yield graphics.gpu_row(plan, card)
+    yield from graphics.spill_rows(card)
+    yield memory.ram_row()
+    yield from memory.page_file_rows()
     yield from _disks(plan, folder)
-    yield from _long_paths()
+    yield from places.speed_rows(folder)
+    yield from places.path_rows(folder)
+    yield reach.ollama_row(look())
+    yield from hub()
 
 
 def _processor() -> CheckRow:
@@ -91,6 +96,19 @@ def _utf8() -> CheckRow:
     return CheckRow("UTF-8", "warning", encoding, "Set the environment variable PYTHONUTF8=1; python start.py does.")
 
 
+def _runtimes() -> Iterator[CheckRow]:
+    """Windows' own libraries for programs in C++, which come with an installer of Microsoft's."""
+    system = platforms.here()
+    if not system.case_blind_drives:
+        return
+    if missing := system.missing_runtimes():
+        found = f"{', '.join(missing)} cannot be loaded"
+        fix = "Install Microsoft's Visual C++ Redistributable (x64), then check again."
+        yield CheckRow("Visual C++ runtime", "warning", found, fix, "visual_cpp")
+    else:
+        yield CheckRow("Visual C++ runtime", "ok", "is there")
+
+
 def _imported(name: str) -> ModuleType | str:
     """The module, or in one line why it cannot be had."""
     try:
@@ -99,63 +117,11 @@ def _imported(name: str) -> ModuleType | str:
         return " ".join(str(error).split())[:200]
 
 
-def _torch(torch: ModuleType | str, card: hardware.Gpu | None) -> CheckRow:
-    if isinstance(torch, str):
-        return CheckRow("torch", "missing", torch, REINSTALL)
-    version, cuda = str(torch.__version__), torch.version.cuda
-    if card is None:
-        return CheckRow("torch", "ok", version)
-    if cuda is None:
-        found = f"{version} cannot use the {card.name}: it is built for the processor alone"
-        return CheckRow("torch", "warning", found, f"{REINSTALL} installs the CUDA build.")
-    if not torch.cuda.is_available():
-        found = f"{version} for CUDA {cuda}, but the driver {card.driver} does not run it"
-        return CheckRow("torch", "warning", found, "Update the NVIDIA driver, then python start.py.")
-    return CheckRow("torch", "ok", f"{version}, CUDA {cuda}")
-
-
 def _package(name: str) -> CheckRow:
     try:
         return CheckRow(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
         return CheckRow(name, "missing", "not installed", REINSTALL)
-
-
-def _bitsandbytes(cuda: bool) -> CheckRow:
-    row = _package("bitsandbytes")
-    if row.status == "ok" or cuda:
-        return row
-    return CheckRow("bitsandbytes", "ok", "not needed without CUDA")
-
-
-def _ollama() -> CheckRow:
-    state = look()
-    if state.problem is None:
-        return CheckRow("Ollama", "ok", f"{state.version} at {state.address}")
-    return CheckRow("Ollama", "warning", state.problem.reason, state.problem.advice)
-
-
-def _gpu(plan: Plan, card: hardware.Gpu | None) -> CheckRow:
-    if card is None and plan.model.source == DEMO:
-        return CheckRow("GPU", "ok", "none; the demo model needs none")
-    if card is None:
-        return CheckRow("GPU", "warning", "no NVIDIA GPU", "Without one only small models train in bearable time.")
-    total = card.vram_total_bytes
-    found = f"{card.name}, driver {card.driver}, CUDA up to {card.cuda}"
-    if total is not None:
-        found = f"{card.name}, {total / _GB:.1f} GB, driver {card.driver}, CUDA up to {card.cuda}"
-    if total is not None and total < _LITTLE_VRAM_BYTES:
-        return CheckRow("GPU", "warning", found, "Choose a small model and short sequences.")
-    return CheckRow("GPU", "ok", found)
-
-
-def _ram() -> CheckRow:
-    total = hardware.ram_total_bytes()
-    if total is None:
-        return CheckRow("RAM", "warning", "cannot be read", "Make sure that 8 GB are there.")
-    if total < _LITTLE_RAM_BYTES:
-        return CheckRow("RAM", "warning", f"{total / _GB:.1f} GB", "Close other programs; 8 GB are the least.")
-    return CheckRow("RAM", "ok", f"{total / _GB:.1f} GB")
 
 
 def _disks(plan: Plan, folder: Path) -> Iterator[CheckRow]:
@@ -208,21 +174,3 @@ def _fused_bytes(plan: Plan, n_parameters: int) -> float:
 
 def _gguf_bytes(plan: Plan, n_parameters: int) -> float:
     return sum(n_parameters * FILE_TYPES[kind].bytes_per_parameter for kind in plan.export.types)
-
-
-def _long_paths() -> list[CheckRow]:
-    """Windows refuses paths above 260 characters unless told otherwise; elsewhere there is nothing to look at."""
-    rows: list[CheckRow] = []
-    if sys.platform == "win32":
-        import winreg
-
-        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-        try:
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
-                value, _ = winreg.QueryValueEx(key, "LongPathsEnabled")
-        except OSError:
-            value = 0
-        fix = f"In an administrator's PowerShell: Set-ItemProperty HKLM:\\{place} LongPathsEnabled 1"
-        found = "on" if value else "off: paths above 260 characters fail"
-        rows.append(CheckRow("long paths", "ok" if value else "warning", found, "" if value else fix))
-    return rows

@@ -1,8 +1,8 @@
 """Step 1 on screen: what this machine has, and how to mend what it lacks."""
 
-from PySide6.QtCore import QSize
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QGridLayout, QLabel, QToolButton, QWidget
+from PySide6.QtCore import QSize, QUrl
+from PySide6.QtGui import QDesktopServices, QGuiApplication
+from PySide6.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QWidget
 
 from aegis_core.events import CheckRow, Event
 
@@ -17,6 +17,25 @@ from .step_page import StepPage
 WORDS = {"ok": mark("ok"), "warning": mark("warning"), "missing": mark("missing")}
 ICONS = {"ok": "ok", "warning": "warning", "missing": "missing"}
 ROLES = {"ok": "pass", "warning": "warn", "missing": "fail"}
+URGENCY = {"missing": 0, "warning": 1, "ok": 2}
+
+
+# What the window does about a finding, by the name that the engine gives it: a page of the web, or one of its own.
+# Fixed here, so that no run from elsewhere can make a button lead anywhere else.
+LINKS = {
+    "nvidia_driver": "https://www.nvidia.com/Download/index.aspx",
+    "visual_cpp": "https://aka.ms/vs/17/release/vc_redist.x64.exe",
+    "ollama_download": "https://ollama.com/download",
+    "hub_token": "https://huggingface.co/settings/tokens",
+}
+PAGES = {"ollama": "chat"}
+MENDS = {
+    "nvidia_driver": mark("Open NVIDIA's driver page"),
+    "visual_cpp": mark("Get the runtime from Microsoft"),
+    "ollama_download": mark("Open the download page"),
+    "hub_token": mark("Open the page of tokens"),
+    "ollama": mark("Go to Ollama's panel"),
+}
 
 
 class CheckPage(StepPage):
@@ -34,8 +53,7 @@ class CheckPage(StepPage):
         self.grid = QGridLayout()
         self.grid.setHorizontalSpacing(12)
         self.grid.setVerticalSpacing(8)
-        self.grid.setColumnStretch(3, 2)
-        self.grid.setColumnStretch(4, 3)
+        self.grid.setColumnStretch(3, 1)
         self.summary.body.addWidget(self.count)
         self.summary.body.addLayout(self.grid)
         self.body.addWidget(self.empty)
@@ -69,28 +87,42 @@ class CheckPage(StepPage):
         self.empty.setVisible(not self._rows)
         self.summary.setVisible(bool(self._rows))
         self.count.setText(self._counts())
-        for line, row in enumerate(self._rows.values()):
-            self._draw_row(line, row)
+        order = sorted(self._rows.values(), key=lambda row: URGENCY.get(row.status, 1))
+        for place, row in enumerate(order):
+            self._draw_row(2 * place, row)
 
     def _draw_row(self, line: int, row: CheckRow) -> None:
+        """What was found, and under it what mends it."""
         status = row.status if row.status in WORDS else "warning"
         colour = {"ok": self.theme.success, "warning": self.theme.warning, "missing": self.theme.danger}[status]
         shape = QLabel()
         shape.setPixmap(themes.icon(ICONS[status], colour).pixmap(QSize(16, 16)))
-        fix = label(said(row.fix), role="small", wraps=True)
         self.grid.addWidget(shape, line, 0)
         self.grid.addWidget(label(tr(WORDS[status]), role=ROLES[status]), line, 1)
         self.grid.addWidget(label(said(row.name), role="strong"), line, 2)
-        self.grid.addWidget(label(said(row.found), wraps=True), line, 3)
-        self.grid.addWidget(fix, line, 4)
-        if not row.fix:
-            return
+        self.grid.addWidget(label(said(row.found), wraps=True), line, 3, 1, 3)
+        if row.fix:
+            self._draw_fix(line + 1, row)
+
+    def _draw_fix(self, line: int, row: CheckRow) -> None:
+        self.grid.addWidget(label(said(row.fix), role="small", wraps=True), line, 3)
         copy = QToolButton()
         copy.setIcon(themes.icon("copy", self.theme.secondary))
         copy.setToolTip(tr("Copy"))
         copy.setAccessibleName(filled("Copy how to mend “{name}”", name=said(row.name)))
         copy.clicked.connect(lambda _=False, text=row.fix: QGuiApplication.clipboard().setText(text))
-        self.grid.addWidget(copy, line, 5)
+        self.grid.addWidget(copy, line, 4)
+        if row.mend in MENDS:
+            button = QPushButton(tr(MENDS[row.mend]))
+            button.setAccessibleDescription(said(row.fix))
+            button.clicked.connect(lambda _=False, mend=row.mend: self._mend(mend))
+            self.grid.addWidget(button, line, 5)
+
+    def _mend(self, mend: str) -> None:
+        if mend in LINKS:
+            QDesktopServices.openUrl(QUrl(LINKS[mend]))
+        else:
+            self.go_requested.emit(PAGES[mend])
 
     def _counts(self) -> str:
         found = [row.status for row in self._rows.values()]

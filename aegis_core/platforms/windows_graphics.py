@@ -8,26 +8,18 @@ the counters do not answer, there are none. Only the parsing is tested: no Windo
 import ctypes
 import functools
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from . import GpuMemory
 
 _DEDICATED, _SHARED = r"\GPU Process Memory(*)\Dedicated Usage", r"\GPU Process Memory(*)\Shared Usage"
 _INSTANCE = re.compile(r"pid_(\d+)_luid_\w+")
 _FORMAT_LARGE, _MORE_DATA = 0x400, 0x800007D2
 
 
-@dataclass(frozen=True)
-class GpuMemory:
-    """Bytes of some processes together."""
-
-    dedicated: int
-    shared: int
-
-
 def gpu_memory(pids: frozenset[int]) -> GpuMemory | None:
-    """What these processes hold; None where it is not told (always so outside Windows)."""
+    """What these processes hold; None where it is not told."""
     counters = _counters()
     if counters is None:
         return None
@@ -86,16 +78,10 @@ class _Counters:
             raise OSError(f"pdh.dll answered 0x{code & 0xFFFFFFFF:08X}")
 
 
-def _library() -> Any:
-    if sys.platform == "win32":
-        return ctypes.WinDLL("pdh.dll")
-    raise OSError("these performance counters are Windows' own")
-
-
 @functools.cache
 def _counters() -> _Counters | None:
     """Opened once and kept: opening takes longer than reading."""
     try:
-        return _Counters(_library())
+        return _Counters(ctypes.WinDLL("pdh.dll"))  # type: ignore[attr-defined]
     except OSError:
         return None

@@ -1,0 +1,1 @@
+"""What goes wrong in practice on people's machines, each as a row of the environment check; nothing here raises."""
