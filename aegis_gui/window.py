@@ -145,6 +145,8 @@ class Window(QMainWindow):
         self._following = True
         try:
             self.runner.start(arguments)
+        except UserError as error:
+            self.tell(error)
         except OSError as error:
             self.tell(UserError("The engine could not be started: {problem}.", "Try again.", problem=error))
 
