@@ -23,8 +23,12 @@ AT_ONCE = 4
 TRIES = 5
 PAUSE_SECONDS = 1.0
 _PIECE_BYTES = 1 << 18
-_TIMEOUT = httpx.Timeout(30.0)
+_TIMEOUT = httpx.Timeout(8.0)  # a silent server keeps a cancelled download waiting no longer; then it is asked again
 _ADVICE = "Check the internet connection or the proxy and try again; what was fetched is kept."
+
+
+class _GivenUp(Exception):
+    """This download ends because another one failed."""
 
 
 @dataclass
@@ -53,9 +57,10 @@ class Downloads:
                     self._abandoned.set()
                     pool.shutdown(wait=True, cancel_futures=True)
             self.cancel.check()
-            for task in tasks:
-                if not task.cancelled():
-                    task.result()
+            errors = [task.exception() for task in tasks if not task.cancelled()]
+            for error in errors:
+                if error is not None and not isinstance(error, _GivenUp):
+                    raise error
 
     def sized(self, wheels: Sequence[Wheel]) -> list[Wheel]:
         """The same wheels with the size of each, asked of the server where the index did not say it."""
@@ -133,7 +138,7 @@ class Downloads:
     def _check(self) -> None:
         self.cancel.check()
         if self._abandoned.is_set():
-            raise UserError("The download was given up because another one failed.", _ADVICE)
+            raise _GivenUp
 
     def _rest(self, seconds: float) -> None:
         self._abandoned.wait(seconds)
