@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.excepthook, threading.excepthook = mishaps.on_error, mishaps.on_thread_error
     window.show()
     open_first(window, options.run_dir, options.demo)
+    if window.engine and window.engine.needed:
+        window.show_engine()
     warm_up(window)
     code = app.exec()
     window.shut_down()

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +77,8 @@ class Parts:
     def uv(self) -> Path:
         """The uv that came along, or one that is on this machine's path; UserError if there is none."""
         own = self.shipped / ("uv.exe" if os.name == "nt" else "uv")
-        found = str(own) if own.is_file() else shutil.which("uv")
+        beside = Path(sys.executable).with_name(own.name)  # in a development environment
+        found = next((str(path) for path in (own, beside) if path.is_file()), None) or shutil.which("uv")
         if found is None:
             raise UserError("The program uv, which sets the engine up, is missing.", "Install AEGIS once more.")
         return Path(found)
