@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from aegis_core import __version__
-from aegis_core.engine.command import engine_command, engine_environment, engine_python
+from aegis_core.command_line import new_command
+from aegis_core.engine.command import engine_command, engine_environment, engine_python, typed
 from aegis_core.engine.place import Marker, Place
+from aegis_core.engine.terminal import main as terminal
 from aegis_core.failures import UserError
+from aegis_core.plan import Plan
 
+PYTHON = sys.executable
 WHOLE = Marker(version=__version__, lock_sha256="1" * 64, torch="2.13.0+cpu", build="cpu", python="3.11.7")
 
 
@@ -79,3 +83,40 @@ def test_a_program_that_is_not_frozen_keeps_the_users_paths_behind_its_own_copy(
     monkeypatch.setenv("PYTHONPATH", "/opt/mine")
     first, *rest = engine_environment()["PYTHONPATH"].split(os.pathsep)
     assert (Path(first) / "aegis_core" / "child.py").is_file() and rest == ["/opt/mine"]
+
+
+def test_the_terminal_beside_the_fake_frozen_window_hands_commands_to_the_engine(
+    frozen: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert terminal(["status", "run"]) == 1
+    assert "is not set up yet" in capfd.readouterr().err
+    program = [PYTHON, "-c", "import sys; print(sys.argv[1:]); raise SystemExit(7)"]
+    monkeypatch.setattr("aegis_core.engine.terminal.engine_command", lambda *words: [*program, *words])
+    assert terminal(["status", "run 日本語"]) == 7
+    assert "['status', 'run 日本語']" in capfd.readouterr().out
+
+
+def test_the_terminal_beside_the_fake_frozen_window_sets_the_engine_up_itself(
+    frozen: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert terminal(["engine", "status"]) == 1
+    assert "The engine is not set up" in capfd.readouterr().out
+
+
+def test_commands_to_copy_name_a_program_that_the_fake_frozen_windows_person_has(
+    frozen: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert typed() == str(frozen.python.with_name("aegis")), "the engine's own, where nothing lies beside the window"
+    beside = Path(sys.executable).with_name("aegis")
+    beside.write_text("#!/bin/sh\n", encoding="utf-8")
+    assert typed() == str(beside)
+    monkeypatch.setenv("AEGIS_ENGINE", "")
+    assert new_command(Path("run"), Plan(), "sh").startswith(f"{beside} new run")
+
+
+@pytest.mark.parametrize("word", ["it''s", "with 空白"])
+def test_powershell_runs_a_program_in_quotes(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setattr("aegis_core.command_line.typed", lambda: f"C:\\Users\\{word}\\aegis.exe")
+    assert new_command(Path("run"), Plan(), "powershell").startswith("& 'C:\\Users\\")
+    monkeypatch.setattr("aegis_core.command_line.typed", lambda: "C:\\Users\\taro\\aegis.exe")
+    assert new_command(Path("run"), Plan(), "powershell").startswith("C:\\Users\\taro\\aegis.exe new run")

@@ -52,6 +52,15 @@ def own_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONNOUSERSITE": "1"}
 
 
+def typed() -> str:
+    """What a person writes in a terminal to run `aegis`: the bare word, or for the frozen window a program's path."""
+    if not is_frozen():
+        return "aegis"
+    beside = Path(sys.executable).with_name("aegis.exe" if sys.platform == "win32" else "aegis")
+    own = engine_place().python.with_name(beside.name)
+    return str(beside if beside.is_file() else own)
+
+
 def _this_python() -> Path:
     python = Path(sys.executable)
     if python.name.lower() == "pythonw.exe":  # has no standard streams to speak through
