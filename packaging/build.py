@@ -22,8 +22,7 @@ from tools import Stopped, python_of, run, uv
 from windows_version import version_resource
 
 BUDGET_BYTES = {"linux": 230 * contents.MEGABYTE, "win32": 180 * contents.MEGABYTE}
-ENGINE_FOLDER = "engine"  # beside the executable: uv, the engine's lock, this version's wheel
-ENGINE_LOCK_GLOB = "engine*.lock"
+ENGINE_FOLDER = Path("_internal") / "engine"  # where aegis_core.engine.parts looks for uv and the wheel
 
 
 def build(out: Path, made: Path) -> Path:
@@ -63,7 +62,10 @@ def freeze(python: Path, made: Path, out: Path) -> Path:
 
 
 def ship_engine_maker(folder: Path, made: Path) -> None:
-    """What makes the engine's environment at the first start: uv, what to install, and AEGIS itself as a wheel."""
+    """What makes the engine's environment at the first start: uv, and AEGIS itself as a wheel.
+
+    What else it takes, with hashes, is locked in the resources.
+    """
     folder.mkdir()
     shutil.copy(uv(), folder)
     shutil.rmtree(made / "wheel", ignore_errors=True)
