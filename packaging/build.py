@@ -28,26 +28,32 @@ ENGINE_FOLDER = Path("_internal") / "engine"  # where aegis_core.engine.parts lo
 def build(out: Path, made: Path) -> Path:
     """The finished folder AEGIS in `out`; `made` keeps what can serve the next build. Stopped if it cannot be."""
     made.mkdir(parents=True, exist_ok=True)
-    python = window_python(made / "window-environment")
+    bill = made / bill_of_materials.WINDOW
+    python = window_python(made / "window-environment", bill=bill)
     run([python, PACKAGING / "pictures.py", made])
     text = version_resource(version(), project()["description"], EXECUTABLE)
     (made / "version.txt").write_text(text, encoding="utf-8")
     folder = freeze(python, made, out)
     ship_engine_maker(folder / ENGINE_FOLDER, made)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE.txt")
-    bill_of_materials.write_window(python, folder / "window.cdx.json")
+    shutil.copy(bill, folder)
     notices.write(python, folder / notices.FILE)
     return folder
 
 
-def window_python(environment: Path) -> Path:
-    """The Python of an environment that holds the window's packages and the freezer, exactly as locked."""
+def window_python(environment: Path, bill: Path | None = None) -> Path:
+    """The Python of an environment that holds the window's packages, exactly as locked, and the freezer.
+
+    `bill` gets the bill of materials, written before the freezer comes in.
+    """
     if not python_of(environment).exists():
         run([uv(), "venv", "--quiet", "--python", sys.executable, environment])
     python = python_of(environment)
     freezer = environment / "freezer.in"
     freezer.write_text(package_pin("pyinstaller") + "\n", encoding="utf-8")
     run([uv(), "pip", "sync", "--quiet", "--python", python, "--require-hashes", WINDOW_LOCK])
+    if bill:
+        bill_of_materials.write_window(python, bill)
     run([uv(), "pip", "install", "--quiet", "--python", python, "--constraint", WINDOW_LOCK, "-r", freezer])
     return python
 

@@ -1,6 +1,6 @@
 """Makes a run of four steps on a tiny model with random weights. Run by a Python that has the engine's packages.
 
-    python packaging/pico_run.py RUN_DIR
+python packaging/pico_run.py RUN_DIR
 """
 
 import json

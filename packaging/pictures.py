@@ -1,6 +1,6 @@
 """The program's icon as the systems want it, drawn from resources/aegis.svg. Run by the window's own environment.
 
-    python packaging/pictures.py FOLDER
+python packaging/pictures.py FOLDER
 """
 
 import os

@@ -72,7 +72,9 @@ def faults(exit_code: int, account: dict, indicators: dict[str, str], missing: l
     if done != STEPS:
         found.append(f"The steps done were {', '.join(done) or 'none'}.")
     found += [f"{name} is missing." for name in missing]
-    found += [f"{name} was {indicators.get(name, 'not measured')}." for name in MEASURED if indicators.get(name) != "pass"]
+    found += [
+        f"{name} was {indicators.get(name, 'not measured')}." for name in MEASURED if indicators.get(name) != "pass"
+    ]
     foreign = sorted(set(FORBIDDEN) & set(account["packages"]))
     found += [f"The window has imported {name}." for name in foreign]
     return found
