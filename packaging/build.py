@@ -17,7 +17,7 @@ from pathlib import Path
 import bill_of_materials
 import contents
 import notices
-from project import EXECUTABLE, PACKAGING, ROOT, WINDOW_LOCK, package_pin, project, version
+from project import EXECUTABLE, PACKAGING, ROOT, TERMINAL, WINDOW_LOCK, package_pin, project, version
 from tools import Stopped, python_of, run, uv
 from windows_version import version_resource
 
@@ -31,8 +31,9 @@ def build(out: Path, made: Path) -> Path:
     bill = made / bill_of_materials.WINDOW
     python = window_python(made / "window-environment", bill=bill)
     run([python, PACKAGING / "pictures.py", made])
-    text = version_resource(version(), project()["description"], EXECUTABLE)
-    (made / "version.txt").write_text(text, encoding="utf-8")
+    for program in (EXECUTABLE, TERMINAL):
+        text = version_resource(version(), project()["description"], program)
+        (made / f"{program.removesuffix('.exe')}.version.txt").write_text(text, encoding="utf-8")
     folder = freeze(python, made, out)
     ship_engine_maker(folder / ENGINE_FOLDER, made)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE.txt")
@@ -83,7 +84,7 @@ def ship_engine_maker(folder: Path, made: Path) -> None:
 def faults(folder: Path, budget_bytes: int) -> list[str]:
     """Why the folder must not be shipped, one sentence each; empty if it may."""
     files = contents.files_of(folder)
-    modules = [name for name in frozen_modules(folder / EXECUTABLE) if not name.startswith("aegis_")]
+    modules = [name for program in (EXECUTABLE, TERMINAL) for name in frozen_modules(folder / program)]
     found = [f"A package of the engine got in: {name}." for name in contents.forbidden_in([*files, *modules])]
     found += [f"Something needed is missing: {name}." for name in contents.missing_in(files)]
     total = contents.total_bytes(folder)
@@ -93,10 +94,11 @@ def faults(folder: Path, budget_bytes: int) -> list[str]:
 
 
 def frozen_modules(executable: Path) -> list[str]:
-    """The dotted names of every Python module inside the executable."""
+    """The dotted names of every Python module of others inside the executable."""
     from PyInstaller.archive.readers import CArchiveReader
 
-    return sorted(CArchiveReader(str(executable)).open_embedded_archive("PYZ.pyz").toc)
+    names = CArchiveReader(str(executable)).open_embedded_archive("PYZ.pyz").toc
+    return sorted(name for name in names if not name.startswith("aegis_"))
 
 
 def main() -> int:

@@ -30,7 +30,8 @@ from aegis_core.resources import RESOURCES
 wanted = ["translations/ja.json", "report/page.css", "report/ja.json", "physics/ja.jsonl", "questions/en.jsonl",
           "icons/play.svg", "sounds/done.wav", "aegis.svg", "engine/requirements.lock"]
 lacking = [name for name in wanted if not (RESOURCES / name).is_file()]
-print(json.dumps({"place": str(Path(aegis_core.__file__)), "window": str(Path(aegis_gui.__file__)), "lacking": lacking}))
+places = {"place": str(Path(aegis_core.__file__)), "window": str(Path(aegis_gui.__file__))}
+print(json.dumps({**places, "lacking": lacking}))
 """
 
 
@@ -80,7 +81,7 @@ def checks(python: Path, scratch: Path) -> list[Check]:
         _tried("aegis status", [aegis, "status", demo, "--json"], scratch, lambda text: _says(text, "prepare")),
         _tried("aegis-gui --version", [window, "--version"], scratch, lambda text: _says(text, version())),
         _tried("a tiny model", [python, PACKAGING / "pico_run.py", pico], scratch, lambda _: _exists(pico)),
-        _tried("aegis-gui, the whole ritual", [window, pico, "--rehearse", account], scratch, lambda _: _ended(account)),
+        _tried("aegis-gui, a ritual", [window, pico, "--rehearse", account], scratch, lambda _: _ended(account)),
         _tried("aegis verify", [aegis, "verify", pico], scratch, lambda _: ""),
     ]
 

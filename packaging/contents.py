@@ -34,8 +34,6 @@ FORBIDDEN = (
 
 # Modules that something the window uses could use, but the window does not.
 UNUSED_MODULES = (
-    "aegis_core.cli",
-    "aegis_core.steps",
     "IPython",
     "jedi",
     "numpy.f2py",
@@ -53,10 +51,8 @@ UNUSED_MODULES = (
     "PySide6.QtUiTools",
     "PySide6.QtXml",
     "pytest",
-    "rich",
     "setuptools",
     "tkinter",
-    "typer",
 )
 
 _QT_LIBRARIES = (

@@ -1,4 +1,4 @@
-"""Tells, as JSON, of every package installed beside the Python that runs this: licence, home, licence texts. No imports."""
+"""Tells, as JSON, of every package installed beside the Python that runs this: licence, home, licence texts."""
 
 import json
 import sys

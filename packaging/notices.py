@@ -54,8 +54,8 @@ anew with your own: python packaging/build.py in its source. You may modify the 
 engineer AEGIS to debug such changes.
 
 The sources of Qt and of PySide6 in exactly this version are at https://download.qt.io/official_releases/QtForPython/
-and https://download.qt.io/official_releases/qt/. Qt contains works of others (FreeType, HarfBuzz, ICU, libpng, PCRE2, zlib and
-more); their licences are listed at https://doc.qt.io/qt-6/licenses-used-in-qt.html."""
+and https://download.qt.io/official_releases/qt/. Qt contains works of others (FreeType, HarfBuzz, ICU, libpng, PCRE2,
+zlib and more); their licences are listed at https://doc.qt.io/qt-6/licenses-used-in-qt.html."""
 
 FIXED = (
     Work(
@@ -63,7 +63,7 @@ FIXED = (
         "",
         "GPL-2.0-or-later with an exception that allows it in programs under any terms",
         "https://pyinstaller.org",
-        remark="The small program that starts the window. The exception's text stands in PyInstaller's COPYING.txt, below.",
+        remark="What starts both programs. The exception's text stands in PyInstaller's COPYING.txt, below.",
     ),
 )
 
@@ -161,7 +161,7 @@ def composed(works: Sequence[Work], bundled: Sequence[Work]) -> str:
     texts: dict[str, str] = {}  # text -> its number
     parts = [
         f"AEGIS {version()}: notices of what others wrote\n",
-        "AEGIS itself is under the Apache License 2.0 (LICENSE.txt beside this file). It is shipped with the works below,",
+        "AEGIS itself is under the Apache License 2.0 (LICENSE.txt beside this file). It is shipped with these works,",
         "each on its own terms. The numbers in brackets name the licence texts at the end.\n",
         _heading("Programs and libraries"),
         *(_entry(work, texts) for work in works),

@@ -8,9 +8,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGING = ROOT / "packaging"
 RESOURCES = ROOT / "resources"
 WINDOW_LOCK = PACKAGING / "window.lock"
-EXECUTABLE = "aegis-window.exe" if sys.platform == "win32" else "aegis-window"
+_SUFFIX = ".exe" if sys.platform == "win32" else ""
+EXECUTABLE, TERMINAL = "aegis-window" + _SUFFIX, "aegis" + _SUFFIX
 
-# What the window imports; the versions stand in pyproject.toml alone. A test compares this with the real imports.
+# What the window and the terminal beside it import; the versions stand in pyproject.toml alone. A test compares this
+# with the real imports.
 WINDOW_REQUIREMENTS = (
     "PySide6-Essentials",
     "pyqtgraph",
@@ -21,6 +23,8 @@ WINDOW_REQUIREMENTS = (
     "platformdirs",
     "psutil",
     "nvidia-ml-py",
+    "typer",
+    "rich",
 )
 
 
@@ -48,3 +52,7 @@ def window_pins() -> list[str]:
 def package_pin(name: str) -> str:
     """The pin of a tool of the `package` extra."""
     return next(pin for pin in pins("package") if pin.partition("==")[0].lower() == name.lower())
+
+
+if __name__ == "__main__":
+    print(version())

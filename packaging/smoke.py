@@ -2,8 +2,8 @@
 
     python packaging/smoke.py [--window dist/AEGIS] [--engine FOLDER | --borrow PYTHON] [--keep FOLDER] [--report FILE]
 
-Needs no screen. The engine is the user's own unless another is named; with --borrow an engine is made whose AEGIS is the
-wheel shipped with the window and whose other packages are those of PYTHON, which saves the download of torch. The
+Needs no screen. The engine is the user's own unless another is named; with --borrow an engine is made whose AEGIS is
+the wheel shipped with the window and whose other packages are those of PYTHON, which saves the download of torch. The
 window runs in a folder with a space and Japanese in its name, without standard streams, and with nothing of this
 project on its path.
 """
