@@ -38,7 +38,7 @@ def build(out: Path, made: Path) -> Path:
     ship_engine_maker(folder / ENGINE_FOLDER, made)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE.txt")
     shutil.copy(bill, folder)
-    notices.write(python, folder / notices.FILE)
+    notices.write(python, folder)
     return folder
 
 
