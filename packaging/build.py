@@ -21,7 +21,8 @@ from project import EXECUTABLE, PACKAGING, ROOT, TERMINAL, WINDOW_LOCK, package_
 from tools import Stopped, python_of, run, uv
 from windows_version import version_resource
 
-BUDGET_BYTES = {"linux": 230 * contents.MEGABYTE, "win32": 180 * contents.MEGABYTE}
+# Linux: 269 MB measured. Windows: not measured yet; less, for Qt brings no ICU there and no libraries of the system.
+BUDGET_BYTES = {"linux": 285 * contents.MEGABYTE, "win32": 240 * contents.MEGABYTE}
 ENGINE_FOLDER = Path("_internal") / "engine"  # where aegis_core.engine.parts looks for uv and the wheel
 
 

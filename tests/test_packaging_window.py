@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -40,6 +42,21 @@ def test_what_window_and_terminal_import_is_what_is_locked_for_them() -> None:
     foreign = {name.partition(".")[0] for name in upstream} - {"aegis_core", "aegis_gui"} - sys.stdlib_module_names
     named = {IMPORTED_AS.get(name, TRANSITIVE.get(name, name)) for name in foreign}
     assert named <= set(WINDOW_REQUIREMENTS)
+
+
+def test_the_terminal_beside_the_window_starts_without_the_engines_packages(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        f"for name in {contents.FORBIDDEN!r}: sys.modules[name] = None\n"
+        "from aegis_core.engine.terminal import main\n"
+        "sys.exit(main(['engine', 'status']))"
+    )
+    around = {**os.environ, "PYTHONPATH": str(ROOT), "AEGIS_ENGINE": str(tmp_path / "engine")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=around, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "The engine is not set up" in done.stdout
 
 
 @pytest.mark.parametrize(
