@@ -70,8 +70,7 @@ def test_an_audit_that_knows_the_canary_and_finds_nothing_is_a_clean_one() -> No
 
 
 def test_a_database_that_does_not_even_know_the_canary_has_not_audited_anything() -> None:
-    skipped = {"name": "numpy", "skip_reason": "Dependency not found"}
-    found = audit.judged(answer(skipped), [("numpy", "2")])
+    found = audit.judged(answer(row("numpy", "2"), row(*audit.CANARY)), [("numpy", "2")])
     assert found.exit_code == 2
     assert audit.told_of(found).startswith("NOT AUDITED")
 
