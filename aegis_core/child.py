@@ -9,7 +9,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +18,9 @@ from typing import Any
 import psutil
 
 from . import platforms
+from .engine.command import engine_environment
 from .events import TERMINAL, Event, Log, StepCancelled, StepFailed, StepStarted, decode, warning
 from .failures import killed
-from .hardware import CARD_ORDER
 from .platforms import Bond
 
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
@@ -29,21 +28,6 @@ _STDERR_KEPT_BYTES = 8 * 1024 * 1024
 _TAIL_BYTES, _TAIL_LINES = 16 * 1024, 20
 _SECONDS_FOR_LAST_WORDS = 2.0
 _CANCELLED_EXIT = 130
-# Where links are not allowed, the hub's library copies instead, and says so each time.
-_NO_FUSS = {"HF_HUB_DISABLE_SYMLINKS_WARNING": "1"}
-
-
-def engine_command(*arguments: str | Path) -> list[str]:
-    """The command that runs `aegis ARGUMENTS` in the Python of this program."""
-    python = Path(sys.executable)
-    if python.name.lower() == "pythonw.exe":  # has no standard streams to speak through
-        python = python.with_name("python.exe")
-    return [str(python), "-m", "aegis_core", *map(str, arguments)]
-
-
-def engine_environment() -> dict[str, str]:
-    """What such a command needs around it: for a caller that starts it otherwise than by `Child`."""
-    return _environment({})
 
 
 class Child:
@@ -67,7 +51,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=_environment(env or {}),
+                env=engine_environment(env),
                 **how,
             )
         self._bond = platforms.here().bind(self._process)
@@ -241,12 +225,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
-
-
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """UTF-8 everywhere, nothing held back in buffers, the cards numbered as the driver does, and this very copy of
-    aegis_core, whatever the working folder."""
-    home = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
-    fixed = {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
-    return {**CARD_ORDER, **_NO_FUSS, **os.environ, **fixed, **extra}

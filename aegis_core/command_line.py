@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from . import plan as plans
 from . import platforms
+from .engine.command import typed
 from .failures import UserError
 from .names import free_name
 from .plan import DEMO, Frozen, Plan, demo_plan
@@ -28,7 +29,7 @@ def new_command(folder: Path, plan: Plan, shell: Shell = SHELLS[0]) -> str:
     UserError where the shell cannot be given a setting: no line of Windows holds a line break.
     """
     demo = plan.model.source == DEMO
-    words = ["aegis", "new", str(folder), *(["--demo"] if demo else [])]
+    words = [typed(), "new", str(folder), *(["--demo"] if demo else [])]
     start = demo_plan() if demo else Plan()
     settings = differences(start, plan)
     settings.setdefault(ALWAYS, plan.report.language)
@@ -85,8 +86,16 @@ def quoted(words: list[str], shell: Shell) -> str:
     if any('"' in word or word.endswith("\\") for word in words):
         # Versions of PowerShell differ in how they hand these on; after --% none of them touches anything.
         program, *rest = words
-        return " ".join([program, "--%", *(word if _BARE.fullmatch(word) else _for_windows(word) for word in rest)])
-    return " ".join(word if _BARE.fullmatch(word) else _for_powershell(word) for word in words)
+        written = (word if _BARE.fullmatch(word) else _for_windows(word) for word in rest)
+        return " ".join([_called_in_powershell(program), "--%", *written])
+    program, *rest = words
+    written = (word if _BARE.fullmatch(word) else _for_powershell(word) for word in rest)
+    return " ".join([_called_in_powershell(program), *written])
+
+
+def _called_in_powershell(program: str) -> str:
+    """A program in quotes is a mere text there, unless & says that it is to be run."""
+    return program if _BARE.fullmatch(program) else f"& {_for_powershell(program)}"
 
 
 def _for_powershell(word: str) -> str:

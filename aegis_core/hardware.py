@@ -66,6 +66,27 @@ def gpu(own_pids: frozenset[int] = frozenset()) -> Gpu | None:
     )
 
 
+@dataclass(frozen=True)
+class CudaCard:
+    """The newest CUDA that the driver knows, and the compute capability of the card that torch would use first."""
+
+    driver_cuda: tuple[int, int]
+    level: tuple[int, int]
+
+
+def cuda_card() -> CudaCard | None:
+    """None where there is no card, or its driver does not answer."""
+    first = _first_visible()
+    if first is None or not _driver():
+        return None
+    try:
+        version = pynvml.nvmlSystemGetCudaDriverVersion()
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(pynvml.nvmlDeviceGetHandleByIndex(first))
+    except pynvml.NVMLError:
+        return None
+    return CudaCard((version // 1000, version % 1000 // 10), (major, minor))
+
+
 def disk_free_bytes(path: Path) -> int | None:
     """Free bytes on the drive that holds `path`, or would hold it once made."""
     with contextlib.suppress(OSError):

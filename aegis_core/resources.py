@@ -13,17 +13,17 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
 def cache_folder() -> Path:
     """The user's cache for downloaded and converted models; AEGIS_CACHE overrides it."""
-    return _chosen("AEGIS_CACHE") or platformdirs.user_cache_path("aegis", appauthor=False)
+    return chosen_folder("AEGIS_CACHE") or platformdirs.user_cache_path("aegis", appauthor=False)
 
 
 def data_folder() -> Path:
     """What the user made and AEGIS keeps outside the runs, such as presets; AEGIS_DATA overrides it."""
-    return _chosen("AEGIS_DATA") or platformdirs.user_data_path("aegis", appauthor=False)
+    return chosen_folder("AEGIS_DATA") or platformdirs.user_data_path("aegis", appauthor=False)
 
 
 def runs_folder() -> Path:
     """Where new runs go unless the user says otherwise; AEGIS_RUNS overrides it."""
-    return _chosen("AEGIS_RUNS") or platformdirs.user_documents_path() / "AEGIS"
+    return chosen_folder("AEGIS_RUNS") or platformdirs.user_documents_path() / "AEGIS"
 
 
 def system_language() -> Literal["en", "ja"]:
@@ -31,6 +31,7 @@ def system_language() -> Literal["en", "ja"]:
     return "ja" if platforms.here().locale_name().lower().startswith("ja") else "en"
 
 
-def _chosen(variable: str) -> Path | None:
+def chosen_folder(variable: str) -> Path | None:
+    """The folder that an environment variable names, or None."""
     value = os.environ.get(variable)
     return Path(value).expanduser() if value else None

@@ -18,10 +18,12 @@ from aegis_core.plan import demo_plan
 from aegis_core.resources import cache_folder, runs_folder
 from aegis_core.run_directory import RunDirectory
 
-from .desktop import Desktop, this_desktop
+from .desktop import Desktop, announced, this_desktop
 from .doorbell import door_of_the_tray, ring
 from .i18n import Language, in_window_language
+from .output import give_streams
 from .preferences import Preferences
+from .rehearsal import Rehearsal
 from .standing import Kind
 from .theme import Appearance
 from .tray import picture
@@ -31,6 +33,8 @@ from .window import Window, warm_up
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the window until it is closed; returns the exit code."""
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    give_streams(cache_folder() / "window-output.log")
+    presence = announced()
     app = QApplication.instance() or QApplication(sys.argv[:1])
     assert isinstance(app, QApplication)
     if options.run_dir is None and ring(door_of_the_tray()):
@@ -41,9 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.excepthook, threading.excepthook = mishaps.on_error, mishaps.on_thread_error
     window.show()
     open_first(window, options.run_dir, options.demo)
+    if window.engine and window.engine.needed:
+        window.show_engine()
     warm_up(window)
+    rehearsal = Rehearsal(window, options.rehearse) if options.rehearse else None
+    if rehearsal:
+        rehearsal.begin()
     code = app.exec()
     window.shut_down()
+    presence.withdraw()
     return code
 
 
@@ -127,5 +137,11 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="aegis-gui", description="The window of AEGIS.")
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="the run to open")
     parser.add_argument("--demo", action="store_true", help="open the demo; it is begun if it is not there yet")
+    parser.add_argument(
+        "--rehearse",
+        type=Path,
+        metavar="FILE",
+        help="for tests: press the button of every step of RUN_DIR, write to FILE what happened, and close",
+    )
     parser.add_argument("--version", action="version", version=__version__)
     return parser.parse_args(arguments)

@@ -8,6 +8,7 @@ from PySide6.QtCore import QObject, Signal
 
 from aegis_core.chat.dialogue import MODELS, Messages, Reply
 from aegis_core.events import AnswerFinished, Event, Log, Progress, StepFailed
+from aegis_core.failures import UserError, explain
 from aegis_core.run_directory import RunDirectory
 
 from .chat_session import ChatSession, Talk, chat_command
@@ -85,8 +86,9 @@ class ChatAnswers(QObject):
         assert self._run is not None
         try:
             self.sessions[self._reply.model].say(self._run, self._reply.model, messages, self._reply.sampling)
-        except OSError as error:
-            self._finish(AnswerFinished("", "error", 0, 0.0, str(error)))
+        except (UserError, OSError) as error:
+            failure = explain(error)
+            self._finish(AnswerFinished("", "error", 0, 0.0, failure.reason, advice=failure.advice))
 
     def _take(self, piece: str) -> None:
         if self._reply:

@@ -8,7 +8,8 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from aegis_core.child import Child, engine_command
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_command
 from aegis_core.events import AnswerFinished, Event, Log, StepFailed, Token
 from aegis_core.run_directory import RunDirectory
 

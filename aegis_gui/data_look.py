@@ -1,12 +1,14 @@
 """Asks the engine what the dataset of the open run would be read as; the window itself reads no data."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QTimer, Signal
 
-from aegis_core.child import engine_command, engine_environment
 from aegis_core.data.place import on_the_hub
+from aegis_core.engine.command import engine_command, engine_environment
+from aegis_core.failures import UserError, explain
 from aegis_core.plan import Plan
 
 from .state import AppState
@@ -70,7 +72,12 @@ class DataLook(QObject):
     def _start(self) -> None:
         if self.state.run is None:
             return
-        program, *arguments = engine_command("preview", self.state.run.path, "--only", "data", "--json")
+        try:
+            program, *arguments = engine_command("preview", self.state.run.path, "--only", "data", "--json")
+        except UserError as error:
+            self.row = {"failure": asdict(explain(error))}
+            self.changed.emit()
+            return
         environment = QProcessEnvironment()
         for name, value in engine_environment().items():
             environment.insert(name, value)

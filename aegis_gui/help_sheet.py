@@ -1,9 +1,16 @@
 """What the ritual is in four sentences, every shortcut, and the way back to the pictures of the first start."""
 
-from PySide6.QtCore import QEvent, Qt, Signal
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import QEvent, Qt, QUrl, Signal
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from .i18n import mark, tr
+from aegis_core import __version__
+from aegis_core.engine.place import is_frozen
+
+from .i18n import filled, mark, tr
 from .panels import label, scrolled
 from .shortcuts import GROUPS, Shortcut
 
@@ -26,8 +33,12 @@ class HelpSheet(QDialog):
         super().__init__(parent)
         self.title, self.sentences = label(role="title"), label(role="secondary", wraps=True)
         self.keys = QVBoxLayout()
-        self.welcome, self.close_button = QPushButton(), QPushButton()
+        self.about = label(role="small", wraps=True)
+        self.welcome, self.licences, self.close_button = QPushButton(), QPushButton(), QPushButton()
         self.welcome.setAutoDefault(False)
+        self.licences.setAutoDefault(False)
+        self.licences.setVisible(notices().is_file())
+        self.licences.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(notices()))))
         self.welcome.clicked.connect(self.welcome_asked)
         self.close_button.clicked.connect(self.close)
         inner = QVBoxLayout()
@@ -38,6 +49,7 @@ class HelpSheet(QDialog):
         self.area.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # so that the keyboard can scroll it
         buttons = QHBoxLayout()
         buttons.addWidget(self.welcome)
+        buttons.addWidget(self.licences)
         buttons.addStretch(1)
         buttons.addWidget(self.close_button)
         column = QVBoxLayout(self)
@@ -45,6 +57,7 @@ class HelpSheet(QDialog):
         column.setSpacing(12)
         column.addWidget(self.title)
         column.addWidget(self.area, 1)
+        column.addWidget(self.about)
         column.addLayout(buttons)
         self.resize(*SIZE)
         self.retranslate()
@@ -60,12 +73,21 @@ class HelpSheet(QDialog):
         self.title.setText(tr("What happens here"))
         self.sentences.setText("\n".join(map(tr, SENTENCES)))
         self.welcome.setText(tr("Show the pictures again"))
+        self.licences.setText(tr("Licences"))
+        self.licences.setToolTip(tr("What others wrote of this program, and on which terms"))
+        self.about.setText(filled("AEGIS {version}. Free software under the Apache License 2.0.", version=__version__))
         self.close_button.setText(tr("Close"))
         while item := self.keys.takeAt(0):
             if widget := item.widget():
                 widget.hide()
                 widget.deleteLater()
         self.keys.addWidget(_table())
+
+
+def notices() -> Path:
+    """Where the notices of what others wrote lie, if this is an installed window: packaging puts them there."""
+    place = Path(sys.executable) if is_frozen() else Path(__file__)
+    return place.with_name("THIRD-PARTY-NOTICES.txt")
 
 
 def _table() -> QWidget:

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from aegis_core.child import Child, engine_command
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_command
 from aegis_core.events import Event, StepFailed
 from aegis_core.models.memory_advice import with_smaller_settings
 

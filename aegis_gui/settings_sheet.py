@@ -1,6 +1,6 @@
 """A small sheet for how AEGIS behaves on this desktop: at the end of a run, and when its window is closed."""
 
-from PySide6.QtCore import QEvent
+from PySide6.QtCore import QEvent, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from .desktop import Desktop
@@ -16,9 +16,13 @@ AT_CLOSE = {
 
 
 class SettingsSheet(QDialog):
-    """Modeless; every choice counts at once."""
+    """Modeless; every choice counts at once. `engine_asked` wants the engine's sheet, shown where one is set up."""
 
-    def __init__(self, preferences: Preferences, desktop: Desktop, parent: QWidget | None = None) -> None:
+    engine_asked = Signal()
+
+    def __init__(
+        self, preferences: Preferences, desktop: Desktop, has_engine: bool, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.preferences, self._has_tray = preferences, desktop.has_tray
         self.title = label(role="title")
@@ -33,7 +37,11 @@ class SettingsSheet(QDialog):
         self.sound.clicked.connect(self._keep)
         self.at_close.activated.connect(self._keep)
         self.listen.clicked.connect(desktop.chime)
+        self.engine_title, self.engine = label(role="heading"), QPushButton()
+        self.engine.clicked.connect(self.engine_asked)
         self._lay_out()
+        for part in (self.engine_title, self.engine):
+            part.setVisible(has_engine)
         self.retranslate()
 
     def refresh(self) -> None:
@@ -68,6 +76,8 @@ class SettingsSheet(QDialog):
         for index, words in enumerate(AT_CLOSE.values()):
             self.at_close.setItemText(index, tr(words))
         self.at_close.setAccessibleName(tr("When the window is closed while a step runs"))
+        self.engine_title.setText(tr("Engine"))
+        self.engine.setText(tr("Set up or repair the engine"))
         self.refresh()
 
     def _keep(self) -> None:
@@ -93,4 +103,10 @@ class SettingsSheet(QDialog):
         column.addWidget(self.at_close_title)
         column.addWidget(self.at_close)
         column.addWidget(self.close_help)
+        column.addSpacing(16)
+        column.addWidget(self.engine_title)
+        engine = QHBoxLayout()
+        engine.addWidget(self.engine)
+        engine.addStretch(1)
+        column.addLayout(engine)
         self.setMinimumWidth(480)

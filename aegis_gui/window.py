@@ -9,6 +9,9 @@ from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QToolButton
 
+from aegis_core.engine.making import this_wish
+from aegis_core.engine.parts import this_parts
+from aegis_core.engine.place import engine_place, is_frozen
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
 
@@ -16,13 +19,15 @@ from . import theme as themes
 from .banner import Banner
 from .closing import Farewell
 from .desktop import Desktop
+from .engine_setup import EngineSetup
+from .engine_sheet import EngineSheet
 from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
 from .frame import framed
 from .greeting import Greeting
 from .header import Header
 from .help_sheet import HelpSheet
-from .i18n import Language, tr
+from .i18n import Language, mark, tr
 from .log_drawer import LogDrawer
 from .long_work import LongWork
 from .machine import Machine
@@ -54,10 +59,12 @@ class Window(QMainWindow):
         self.machine = Machine(self)
         self.long_work = LongWork(self.state, self.runner, preferences, desktop, self)
         self.farewell = Farewell(self.runner, self.long_work, preferences, self)
+        self.engine = EngineSetup(engine_place(), this_parts(), this_wish(), self) if is_frozen() else None
         self.page = HOME
         self._following = True
         self._help: HelpSheet | None = None
         self._settings: SettingsSheet | None = None
+        self._engine_sheet: EngineSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
         self.greeting = Greeting(self.state, self.banner, self)
@@ -134,6 +141,9 @@ class Window(QMainWindow):
     def _start(self, arguments: tuple[str, ...]) -> None:
         if self.runner.running:
             return
+        if self.engine and self.engine.needed:
+            self.banner.offer(lambda: tr("The engine is not set up yet."), mark("Set up the engine"), self.show_engine)
+            return
         if obstacle := self.state.obstacle():
             self.greeting.tell_of_owner(obstacle)
             return
@@ -145,6 +155,8 @@ class Window(QMainWindow):
         self._following = True
         try:
             self.runner.start(arguments)
+        except UserError as error:
+            self.tell(error)
         except OSError as error:
             self.tell(UserError("The engine could not be started: {problem}.", "Try again.", problem=error))
 
@@ -209,10 +221,21 @@ class Window(QMainWindow):
         self.activateWindow()
 
     def show_settings(self) -> None:
-        self._settings = self._settings or SettingsSheet(self.preferences, self.desktop, self)
+        if self._settings is None:
+            self._settings = SettingsSheet(self.preferences, self.desktop, self.engine is not None, self)
+            self._settings.engine_asked.connect(self.show_engine)
         self._settings.refresh()
         self._settings.show()
         self._settings.raise_()
+
+    def show_engine(self) -> None:
+        """Where the frozen window's engine is set up; for any other window there is nothing to show."""
+        if self.engine is None:
+            return
+        self._engine_sheet = self._engine_sheet or EngineSheet(self.engine, lambda: self.state.busy, self)
+        self._engine_sheet.refresh()
+        self._engine_sheet.show()
+        self._engine_sheet.raise_()
 
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
@@ -248,6 +271,8 @@ class Window(QMainWindow):
         """End every thread and process; safe to call twice."""
         for page in self.pages.values():
             page.close()  # the chat page ends its own engine
+        if self.engine:
+            self.engine.shut_down()
         self.runner.shut_down()
         self.machine.shut_down()
         self.long_work.shut_down()

@@ -21,7 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from aegis_core.child import Child, engine_command
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_command
 from aegis_core.events import Event, Metric
 from aegis_core.plan import Plan, changed, demo_plan
 from aegis_core.run_directory import RunDirectory

@@ -135,7 +135,8 @@ def filled_cockpit() -> Cockpit:
 
 def stop() -> Row:
     """From asking a training to stop until its process is gone."""
-    from aegis_core.child import Child, engine_command
+    from aegis_core.child import Child
+    from aegis_core.engine.command import engine_command
     from aegis_core.events import Progress
     from aegis_core.run_directory import RunDirectory
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import screenshots_chat
 import screenshots_cockpit
+import screenshots_engine
 import screenshots_longwork
 from album import snap, verdict
 from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
@@ -69,6 +70,7 @@ def shoot(out: Path, run_dir: Path | None = None, size: QSize = SIZE) -> list[Pa
             shoot_panel(out, window.language, window.appearance)
         pictures += screenshots_longwork.shoot(out, Path(scratch) / "AEGIS long")
     pictures += screenshots_chat.shoot(out)
+    pictures += screenshots_engine.shoot(out)
     return [*pictures, *_sheets(out, pictures)]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aegis_core.child import Child, engine_command
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_command
 from aegis_core.events import (
     TERMINAL,
     Event,
@@ -316,7 +317,8 @@ def test_the_engine_is_found_from_any_working_folder(tmp_path: Path) -> None:
     code = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-from aegis_core.child import Child, engine_command
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_command
 from pathlib import Path
 os.chdir({str(tmp_path)!r})
 child = Child(engine_command("run", "nowhere", "--events"), Path("stderr.log"))

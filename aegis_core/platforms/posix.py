@@ -40,6 +40,12 @@ class Posix:
     def quiet(self) -> StartOptions:
         return {}
 
+    def in_terminal(self) -> StartOptions:
+        return {}
+
+    def program(self, name: str) -> str:
+        return name
+
     def engine(self) -> StartOptions:
         return {"start_new_session": True}
 

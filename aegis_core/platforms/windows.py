@@ -77,6 +77,12 @@ class Windows:
     def quiet(self) -> StartOptions:
         return {"creationflags": CREATE_NO_WINDOW}
 
+    def in_terminal(self) -> StartOptions:
+        return {}
+
+    def program(self, name: str) -> str:
+        return f"{name}.exe"
+
     def engine(self) -> StartOptions:
         """Suspended, so that it can start nothing before it is bound."""
         return {"creationflags": CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP | CREATE_SUSPENDED}

@@ -36,6 +36,12 @@ class Taskbar(Protocol):
     def show(self, window: int, bar: Bar, fraction: float) -> None: ...
 
 
+class Presence(Protocol):
+    """Shows the installer that a window is open, until it is withdrawn or the program ends."""
+
+    def withdraw(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Desktop:
     awake: Awake
@@ -55,6 +61,18 @@ class Indifferent:
 
     def show(self, window: int, bar: Bar, fraction: float) -> None:
         pass
+
+    def withdraw(self) -> None:
+        pass
+
+
+def announced() -> Presence:
+    """Lets the installer know, where there is one, that this program runs."""
+    if sys.platform == "win32":
+        from .windows_presence import NamedMutex
+
+        return NamedMutex()
+    return Indifferent()
 
 
 def this_desktop() -> Desktop:

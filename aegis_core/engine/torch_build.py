@@ -1,0 +1,51 @@
+"""Which build of torch this machine wants: the newest for CUDA that its driver and card can use, else the CPU's.
+
+The table is start.py's, which must stand alone and so has its own copy; a test holds the two against each other.
+"""
+
+from dataclasses import dataclass
+
+from ..hardware import CudaCard, cuda_card
+
+GIGABYTE = 1_000_000_000
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """`tag` as PyTorch's index names it. The sizes are rounded expectations for what is fetched and for what lies on
+    the disk afterwards, torch with NVIDIA's libraries; only the index knows them exactly."""
+
+    tag: str
+    fetched_bytes: int
+    unpacked_bytes: int
+    oldest_driver_cuda: tuple[int, int] = (0, 0)
+    oldest_card: tuple[int, int] = (0, 0)
+    newest_card: tuple[int, int] = (99, 0)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.tag.startswith("cu")
+
+
+CPU = TorchBuild("cpu", 200_000_000, 800_000_000)
+CUDA = (
+    TorchBuild("cu130", 3 * GIGABYTE, 6 * GIGABYTE, (13, 0), (7, 5)),
+    TorchBuild("cu126", 3 * GIGABYTE, 6 * GIGABYTE, (12, 0), (5, 0), (9, 0)),
+)
+BUILDS = {build.tag: build for build in (CPU, *CUDA)}
+
+
+def choose_build(card: CudaCard | None) -> TorchBuild:
+    """The newest CUDA build that suits the driver and the newest card; for none of them the CPU's."""
+    if card is None:
+        return CPU
+    for build in CUDA:
+        if build.oldest_card <= card.level <= build.newest_card and card.driver_cuda >= build.oldest_driver_cuda:
+            return build
+    return CPU
+
+
+def this_build(wish: str = AUTO) -> TorchBuild:
+    """The build of that tag, or the one that suits this machine."""
+    return choose_build(cuda_card()) if wish == AUTO else BUILDS[wish]

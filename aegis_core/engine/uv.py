@@ -1,0 +1,82 @@
+"""Runs uv without the user's settings, but with their proxies and certificates; ends when cancelled."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import platforms
+from ..cancel import CancelToken
+from ..child import kill_tree
+from ..failures import UserError
+from .command import own_environment
+
+_POLL_SECONDS = 0.2
+_SETTINGS = ("UV_", "PIP_")
+_OFFLINE = ("dns error", "error sending request", "Connect", "timed out", "connection", "certificate", "status code")
+_DISK = ("No space left", "not enough space", "os error 112", "os error 28")
+_IN_USE = ("Access is denied", "os error 5", "os error 32", "being used by another process", "Permission denied")
+
+
+class Uv:
+    """One uv with its cache and its own Pythons below `folder`; all it says goes to `log`."""
+
+    def __init__(self, program: Path, folder: Path, log: Path, cancel: CancelToken) -> None:
+        self._program, self._folder, self._log, self._cancel = program, folder, log, cancel
+
+    @property
+    def cache(self) -> Path:
+        return self._folder / "cache"
+
+    def run(self, *arguments: str | Path) -> str:
+        """What it writes to stdout. UserError if it fails, Cancelled (at once) if told to stop."""
+        self._cancel.check()
+        fixed = ["--no-config", "--system-certs", "--no-progress", "--color", "never", "--cache-dir", str(self.cache)]
+        command = [str(self._program), *map(str, arguments), *fixed]
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(f"\n$ {subprocess.list2cmdline(command)}\n")
+        with self._log.open("ab") as log:
+            start = log.tell()
+            code, printed = self._finished(command, log)
+        self._cancel.check()
+        if code:
+            with self._log.open("rb") as said:
+                said.seek(start)
+                raise failure(said.read().decode("utf-8", errors="replace"), self._log)
+        return printed
+
+    def _finished(self, command: Sequence[str], log: Any) -> tuple[int, str]:
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
+        how = {**pipes, **platforms.here().engine()}
+        with subprocess.Popen(command, env=self._environment(), encoding="utf-8", **how) as process:
+            bond = platforms.here().bind(process)  # type: ignore[arg-type]
+            while True:
+                try:
+                    printed, _ = process.communicate(timeout=_POLL_SECONDS)
+                    bond.release()
+                    return process.returncode, printed
+                except subprocess.TimeoutExpired:
+                    if self._cancel.cancelled:
+                        kill_tree(process.pid, bond)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in own_environment(os.environ).items() if not name.startswith(_SETTINGS)}
+        return {**kept, "UV_PYTHON_INSTALL_DIR": str(self._folder / "python"), "UV_PYTHON_INSTALL_BIN": "0"}
+
+
+def failure(words: str, log: Path) -> UserError:
+    """uv's last words as a sentence, and what can be done about it."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    errors = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
+    said = " ".join([*(errors or lines[:1]), *(lines[-1:] if len(lines) > 1 else [])])[:300]
+    if any(sign in words for sign in _DISK):
+        advice = "Free some disk space and try again; what was fetched is kept."
+    elif any(sign in words for sign in _IN_USE):
+        advice = "Close programs that use the folder of the engine (a running step, an antivirus scan) and try again."
+    elif any(sign in words for sign in _OFFLINE):
+        advice = "Check the internet connection or the proxy and try again; what was fetched is kept."
+    else:
+        advice = "Try again. Everything that was said is in {log}."
+    return UserError("The engine could not be set up: {problem}", advice, problem=said, log=log)

@@ -1,0 +1,271 @@
+"""The engine's environment: made by a real uv from small wheels out of an index on this machine, mended, brought up to
+date; what is fetched, what is refused, what a cut or a stop leaves behind."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from small_wheels import Index, make_wheel, package_index, sha256
+from uv import find_uv_bin
+
+import aegis_core.engine.making as making
+from aegis_core import __version__
+from aegis_core.cancel import Cancelled, CancelToken
+from aegis_core.engine import download
+from aegis_core.engine.command import engine_command, engine_environment
+from aegis_core.engine.condition import Condition, examine, glance
+from aegis_core.engine.installed import installed
+from aegis_core.engine.making import Progress, Stage, Wish, make_engine, need
+from aegis_core.engine.parts import Parts
+from aegis_core.engine.place import Place
+from aegis_core.engine.resolution import Sources
+from aegis_core.engine.torch_build import CPU, CUDA, choose_build
+from aegis_core.engine.uv import Uv
+from aegis_core.failures import UserError
+from aegis_core.hardware import CudaCard
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORTED = ("transformers", "peft", "datasets", "optuna", "gguf", "xllamacpp")
+LARGE_BYTES = 3_000_000
+
+
+@dataclass
+class Bench:
+    """An index, what came along with AEGIS, and the place for the engine; all folders have 日本語 and spaces."""
+
+    index: Index
+    parts: Parts
+    place: Place
+    heard: list[Progress] = field(default_factory=list)
+
+    def lock(self, **versions: str) -> None:
+        """Lock these packages of the index, and torch 1.0."""
+        self.parts.locks.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for name, version in versions.items():
+            wheel = self.index.folder / f"{name}-{version}-py3-none-any.whl"
+            lines.append(f"{name}=={version} \\\n    --hash=sha256:{sha256(wheel)}")
+        self.parts.requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.parts.cuda.write_text("", encoding="utf-8")
+        self.parts.torch.write_text("torch==1.0\n", encoding="utf-8")
+        python = "{}.{}".format(*sys.version_info[:2])
+        facts = {"python": python, "download_bytes": {"windows": 5_000_000, "linux": 5_000_000}}
+        (self.parts.locks / "engine.json").write_text(json.dumps(facts), encoding="utf-8")
+        self.parts = replace(self.parts)  # what it has read of the files before is forgotten
+
+    def make(self, cancel: CancelToken | None = None, thorough: bool = False) -> None:
+        self.heard.clear()
+        self.index.asked.clear()
+        self.index.served_bytes = 0
+        wish = Wish("cpu", Path(sys.executable), Sources(index=self.index.address))
+        make_engine(self.place, self.parts, wish, cancel or CancelToken(), self.heard.append, thorough)
+
+    def site(self) -> Path:
+        return installed(self.place)["torch"].record.parent.parent
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    work = tmp_path / "利用者 の フォルダ"
+    wheels, shipped = work / "index", work / "shipped"
+    make_wheel(wheels, "torch", "1.0", {"torch.py": b"__version__ = '1.0'\n", "weights.bin": bytes(LARGE_BYTES)})
+    for version in ("1.0", "2.0"):
+        named = f"version = '{version}'\n".encode()
+        make_wheel(wheels, "rest", version, {f"{name}.py": named for name in IMPORTED})
+    make_wheel(wheels, "leftover", "1.0", {"leftover.py": b""})
+    program = b"import json, sys\nprint(json.dumps([sys.prefix, sys.argv[1:]]))\n"
+    make_wheel(shipped, "aegis", __version__, {"aegis_core/__init__.py": b"", "aegis_core/__main__.py": program})
+    (shipped / ("uv.exe" if sys.platform == "win32" else "uv")).symlink_to(find_uv_bin())
+    with package_index(wheels) as index:
+        made = Bench(index, Parts(work / "locks", shipped), Place(work / "engine"))
+        made.lock(rest="1.0")
+        yield made
+
+
+def test_an_engine_is_made_that_the_fake_frozen_window_then_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_FIND_LINKS", "PIP_INDEX_URL", "PYTHONPATH", "PYTHONHOME"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/nothing")
+    assert glance(bench.place, bench.parts).condition is Condition.ABSENT
+    bench.make()
+    assert examine(bench.place, bench.parts, CancelToken(), thorough=True).condition is Condition.READY
+    assert list(dict.fromkeys(progress.stage for progress in bench.heard)) == list(Stage)
+    fetched = [progress for progress in bench.heard if progress.stage is Stage.FETCH]
+    assert fetched[-1].done_bytes == fetched[-1].total_bytes > LARGE_BYTES
+    assert not bench.place.downloads.exists() and not (bench.place.folder / "cache").exists()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setenv("AEGIS_ENGINE", str(bench.place.folder))
+    said = subprocess.run(
+        engine_command("status", "run 日本語"),
+        env=engine_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert json.loads(said.stdout) == [str(bench.place.environment), ["status", "run 日本語"]]
+
+
+def test_a_cut_connection_goes_on_where_it_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
+    bench.index.cuts = 2
+    bench.make()
+    ranges = [asked for file, asked in bench.index.asked if file.startswith("torch")]
+    assert len(ranges) == 3 and ranges[0] == "" and all(asked.startswith("bytes=") for asked in ranges[1:])
+    assert bench.index.served_bytes < LARGE_BYTES * 1.1, "nothing was fetched twice"
+
+
+def test_a_stopped_download_is_kept_and_gone_on_with(bench: Bench) -> None:
+    cancel = CancelToken()
+
+    class Stopping(list[Progress]):
+        def append(self, progress: Progress) -> None:
+            if progress.done_bytes > 500_000:
+                cancel.cancel()
+
+    bench.heard = Stopping()
+    with pytest.raises(Cancelled):
+        bench.make(cancel)
+    part = next(bench.place.downloads.glob("torch-*.part"))
+    fetched = part.stat().st_size
+    assert 0 < fetched < LARGE_BYTES
+    assert glance(bench.place, bench.parts).condition is Condition.HALF
+    bench.heard = []
+    bench.make()
+    assert ("torch-1.0-py3-none-any.whl", f"bytes={fetched}-") in bench.index.asked
+    assert glance(bench.place, bench.parts).condition is Condition.READY
+
+
+def test_a_stop_ends_a_uv_that_waits_for_a_silent_index_at_once(bench: Bench) -> None:
+    cancel = CancelToken()
+    bench.index.silent = True
+    threading.Timer(0.5, cancel.cancel).start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        Uv(bench.parts.uv(), bench.place.folder, bench.place.log, cancel).run(
+            "pip", "compile", bench.parts.torch, "--default-index", bench.index.address
+        )
+    assert time.monotonic() - started < 8
+
+
+def test_a_file_that_changed_on_the_way_is_refused(bench: Bench) -> None:
+    bench.index.changed.add("rest-1.0-py3-none-any.whl")
+    with pytest.raises(UserError, match=r"rest-1.0.*its hash differs"):
+        bench.make()
+    assert not list(bench.place.downloads.glob("rest*"))
+    assert glance(bench.place, bench.parts).condition is Condition.HALF
+
+
+def test_an_index_that_offers_another_file_than_the_locked_one_is_refused(bench: Bench) -> None:
+    make_wheel(bench.index.folder, "rest", "1.0", {"transformers.py": b"import os  # not what was locked\n"})
+    with pytest.raises(UserError):
+        bench.make()
+    assert "rest" not in bench.index.fetched() and "rest" not in installed(bench.place)
+
+
+def test_a_damaged_package_is_named_and_alone_fetched_anew(bench: Bench) -> None:
+    bench.make()
+    (bench.site() / "peft.py").write_bytes(b"")
+    assert glance(bench.place, bench.parts).condition is Condition.READY, "a glance looks at no package"
+    assert examine(bench.place, bench.parts, CancelToken()).broken == (("rest", "peft.py"),)
+    bench.make()
+    assert bench.index.fetched() == {"rest"}
+    assert examine(bench.place, bench.parts, CancelToken()).condition is Condition.READY
+
+
+def test_a_repair_also_finds_a_changed_byte(bench: Bench) -> None:
+    bench.make()
+    weights = bench.site() / "weights.bin"
+    weights.write_bytes(b"\1" + weights.read_bytes()[1:])
+    bench.make()
+    assert bench.index.fetched() == set(), "sizes are right"
+    bench.make(thorough=True)
+    assert bench.index.fetched() == {"torch"}
+    assert weights.read_bytes()[:1] == b"\0"
+
+
+def test_an_environment_without_its_python_is_made_anew(bench: Bench) -> None:
+    bench.make()
+    bench.place.python.unlink()
+    assert glance(bench.place, bench.parts).condition is Condition.DAMAGED
+    bench.make()
+    assert examine(bench.place, bench.parts, CancelToken()).condition is Condition.READY
+
+
+def test_a_newer_window_fetches_only_what_is_new_and_takes_away_what_is_no_longer_wanted(bench: Bench) -> None:
+    bench.lock(rest="1.0", leftover="1.0")
+    bench.make()
+    bench.lock(rest="2.0")
+    assert glance(bench.place, bench.parts).condition is Condition.OUTDATED
+    bench.make()
+    assert bench.index.fetched() == {"rest"}
+    there = installed(bench.place)
+    assert there["rest"].version == "2.0" and "leftover" not in there
+    assert glance(bench.place, bench.parts).condition is Condition.READY
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "disk_free_bytes", lambda path: 1_000_000)
+    assert not need(bench.place, bench.parts, Wish("cpu")).fits
+    with pytest.raises(UserError, match="are free"):
+        bench.make()
+    assert bench.index.asked == []
+
+
+def test_without_a_connection_the_advice_names_it(bench: Bench) -> None:
+    bench.index.address = "http://127.0.0.1:9/simple/"
+    with pytest.raises(UserError) as failed:
+        bench.make()
+    assert "internet connection" in failed.value.advice
+
+
+def test_an_engine_that_cannot_import_what_it_is_built_on_is_not_ready(bench: Bench) -> None:
+    wheel = make_wheel(bench.index.folder, "rest", "2.0", {"transformers.py": b"raise ImportError('no such thing')\n"})
+    bench.lock(rest="2.0")
+    with pytest.raises(UserError, match="does not start: ImportError: no such thing"):
+        bench.make()
+    assert wheel.is_file() and bench.place.marker() is None
+
+
+def test_two_at_once_are_refused(bench: Bench) -> None:
+    bench.place.folder.mkdir(parents=True)
+    with FileLock(bench.place.folder / "lock"), pytest.raises(UserError, match="Another AEGIS"):
+        bench.make()
+
+
+@pytest.mark.parametrize(
+    ("card", "tag"),
+    [
+        (None, "cpu"),
+        (CudaCard((13, 0), (8, 6)), "cu130"),
+        (CudaCard((12, 4), (8, 6)), "cu126"),
+        (CudaCard((13, 0), (6, 1)), "cu126"),
+        (CudaCard((11, 8), (8, 6)), "cpu"),
+        (CudaCard((12, 8), (12, 0)), "cpu"),
+    ],
+)
+def test_the_build_of_torch_suits_driver_and_card(card: CudaCard | None, tag: str) -> None:
+    assert choose_build(card).tag == tag
+
+
+def test_start_py_and_the_engine_know_the_same_builds_of_torch() -> None:
+    sys.path.insert(0, str(ROOT))
+    import start
+
+    theirs = [(b.tag, b.oldest_driver_cuda, b.oldest_card, b.newest_card) for b in start.CUDA_BUILDS]
+    assert [(b.tag, b.oldest_driver_cuda, b.oldest_card, b.newest_card) for b in CUDA] == theirs
+    assert Parts(ROOT / "resources" / "engine", ROOT).torch_version == start.TORCH
+    assert not CPU.is_cuda
+
+
+def test_the_lock_holds_what_pyproject_pins() -> None:
+    command = [sys.executable, str(ROOT / "packaging" / "engine_lock.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    hashes = Parts(ROOT / "resources" / "engine", ROOT).hashes
+    assert all(hashes.values()) and "torch" not in hashes and "pyside6-essentials" not in hashes
