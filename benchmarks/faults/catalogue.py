@@ -1,0 +1,24 @@
+"""The faults by name, and how much of each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from . import kills
+from .dose import Dose
+from .judge import Trial
+from .ritual import Reference
+
+
+class Fault(Protocol):
+    """`FAULT` is what the table calls it; `HOW` says how it is made and what that does not show."""
+
+    FAULT: str
+    HOW: str
+
+    def trials(self, reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]: ...
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": kills,
+}
