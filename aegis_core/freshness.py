@@ -26,7 +26,8 @@ class Step:
     files of the user's, which the result depends on as well. A step that `shows_gaps` runs with whatever results
     there are. What `extends` names only adds to the result: a change there makes the step run again, but on top of
     what it has. `searches` pairs a setting with the one that says whether this step looks for it: then the result does
-    not depend on it. `when` names a setting that, where it is on, makes the result depend on more settings and steps.
+    not depend on it. `beside` are steps whose results it reads as well, though `inputs` vouch for which these are.
+    `when` names a setting that, where it is on, makes the result depend on more settings and steps.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Step:
     extends: tuple[str, ...] = ()
     searches: tuple[tuple[str, str], ...] = ()
     when: tuple[str, tuple[str, ...], tuple[str, ...]] = ("", (), ())
+    beside: tuple[str, ...] = ()
 
     def run(self, plan: Plan, ctx: StepContext) -> None:
         importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
@@ -76,9 +78,9 @@ STEPS: tuple[Step, ...] = (
         when=("schedule.try_best", (*_TRAINING, "-soul.schedule", "-train.steps"), ("prepare",)),
     ),
     Step("train", _TRAINING, ("prepare",), extends=("control", "evaluation")),
-    Step("fuse", ("fuse",), ("train",), extends=("evaluation",)),
-    Step("export", ("export", "chat.model_name"), ("fuse",), extends=("evaluation",)),
-    Step("chat", ("chat",), ("export",)),
+    Step("fuse", ("fuse",), ("train",), extends=("evaluation",), beside=("prepare",)),
+    Step("export", ("export", "chat.model_name"), ("fuse",), extends=("evaluation",), beside=("prepare", "train")),
+    Step("chat", ("chat",), ("export",), beside=("prepare",)),
     Step(
         "report",
         ("report",),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from . import kills
+from . import clock, damage, disks, kills, locked_folder, memory, power, together, window_killed
 from .dose import Dose
 from .judge import Trial
 from .ritual import Reference
@@ -21,4 +21,12 @@ class Fault(Protocol):
 
 FAULTS: dict[str, Fault] = {
     "kill": kills,
+    "damage": damage,
+    "disk": disks,
+    "power": power,
+    "together": together,
+    "memory": memory,
+    "read-only": locked_folder,
+    "window": window_killed,
+    "clock": clock,
 }

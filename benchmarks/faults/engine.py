@@ -112,10 +112,10 @@ def forked(
             prepare()
         return main(arguments)
 
-    return _fork(work, log)
+    return in_session(work, log)
 
 
-def in_fork(work: Callable[[], Any], log: Path) -> Any:
+def inin_session(work: Callable[[], Any], log: Path) -> Any:
     """What `work` returns, as JSON tells it, reckoned in a fork: for what this process must not do itself."""
     answer = log.with_suffix(".json")
     answer.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def in_fork(work: Callable[[], Any], log: Path) -> Any:
         answer.write_text(json.dumps(work()), encoding="utf-8")
         return 0
 
-    attempt = _fork(told, log)
+    attempt = in_session(told, log)
     if attempt.wait() != 0:
         raise RuntimeError(attempt.said()[-3000:])
     return json.loads(answer.read_text(encoding="utf-8"))
@@ -145,7 +145,8 @@ def in_new_process(arguments: list[str], log: Path, environment: Mapping[str, st
     return Attempt(process.pid, log)
 
 
-def _fork(work: Callable[[], int], log: Path) -> Attempt:
+def in_session(work: Callable[[], int], log: Path) -> Attempt:
+    """A fork that does some work in a session of its own and ends with what that returns."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

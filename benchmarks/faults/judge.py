@@ -52,15 +52,23 @@ def users_files_lost(run: RunDirectory) -> list[str]:
     ]
 
 
-def differences(reference: Reference, step: str, run: RunDirectory) -> list[str]:
-    """How the run differs from the undisturbed one as it lay after the step."""
-    expected, found = reference.prints[step], fingerprint(run.path)
+def differences(reference: Reference, step: str, run: RunDirectory, besides: str = "") -> list[str]:
+    """How the run differs from the undisturbed one as it lay after the step, in other files than `besides`."""
+    expected, found = dict(reference.prints[step]), fingerprint(run.path)
+    for prints in (expected, found):
+        prints.pop(besides, None)
     names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     said = [f"differs: {', '.join(names[:4])}"] if names else []
     if step == "report" and indicators(run.path) != reference.indicators:
         said.append("the run log's indicators differ")
     done = run.done(step)
     return said if done else [*said, f"{step} is not marked as done"]
+
+
+def claimed_more(reference: Reference, run: RunDirectory) -> list[str]:
+    """Indicators that the run log shows green and that were not green in the undisturbed run."""
+    now = indicators(run.path)
+    return [name for name, status in now.items() if status == "pass" != reference.indicators[name]]
 
 
 def drafts(run: RunDirectory) -> list[str]:

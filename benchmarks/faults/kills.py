@@ -24,7 +24,11 @@ def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
     n_moments = {step: moments_of(reference, step, log) for step in STEPS}
     for number in range(dose.times):
         for step in STEPS:
-            way = REAL if number < dose.n_real else (AT_RANDOM, AT_A_MOMENT, AT_RANDOM, AT_A_MOMENT, TWICE)[number % 5]
+            way = (
+                REAL
+                if dose.seed + number < dose.n_real
+                else (AT_RANDOM, AT_A_MOMENT, AT_RANDOM, AT_A_MOMENT, TWICE)[number % 5]
+            )
             yield _trial(reference, step, way, n_moments[step], dose.seed + number, log)
 
 

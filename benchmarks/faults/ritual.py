@@ -30,7 +30,7 @@ NOT_COMPARED = (
     "previous/", "train/checkpoint-", "train/memory.json", "/begun.json", "/done.json", "search/study.db", "schedule/study.db",
     "window.lock", "search/trials.json", "schedule/trials.json", "conversations/", "chat/overrules.jsonl",
 )  # fmt: skip
-RUN, CACHE = "run 走る", "cache"
+RUN, CACHE, MODEL, DATA = "run 走る", "cache", "素体 model", "質問 と答え.jsonl"
 SETTINGS: dict[str, Any] = {
     "data.sequence_length": 32, "train.steps": 12, "train.evaluate_steps": 4, "train.checkpoint_steps": 3,
     "train.warmup_steps": 1, "lora.rank": 4, "chat.questions": "en", "chat.backend": "embedded",
@@ -64,11 +64,11 @@ class Reference:
         """Where every attempt works: equal runs are equal to the bit in the same place, since files name it."""
         return RunDirectory(self.folder / RUN)
 
-    def set_out(self, step: str) -> RunDirectory:
-        """The run lies again as it did before the step."""
+    def set_out(self, step: str, start: Path | None = None) -> RunDirectory:
+        """The run lies again as it did before the step, or as a copy at `start` is."""
         for folder in (self.run.path, self.folder / CACHE):
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.before(step), self.run.path)
+        shutil.copytree(start or self.before(step), self.run.path)
         return self.run
 
 
@@ -96,8 +96,8 @@ def _ingredients(folder: Path) -> str:
     sys.path.insert(0, str(ROOT / "tests"))
     from tiny_families import build
 
-    model = build("llama", folder / "素体 model")
-    data = folder / "質問 と答え.jsonl"
+    model = build("llama", folder / MODEL)
+    data = folder / DATA
     rows = [
         {"topic": topic, "question": f"What does number {n} of {topic} do?", "answer": f"It moves {n} {topic} at once."}
         for topic in ("waves", "atoms", "stars")
@@ -136,10 +136,18 @@ def indicators(run: Path) -> dict[str, str]:
 
 def _hash(path: Path) -> str:
     content = path.read_bytes()
+    try:
+        content = _as_told(path, content)
+    except ValueError:  # damaged, and in no way what it should be
+        pass
+    return hashlib.sha256(content).hexdigest()
+
+
+def _as_told(path: Path, content: bytes) -> bytes:
     if path.suffix in (".json", ".jsonl"):
         lines = content.decode("utf-8").splitlines() if path.suffix == ".jsonl" else [content.decode("utf-8")]
         content = json.dumps([_timeless(json.loads(line)) for line in lines], sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()
+    return content
 
 
 def _timeless(value: Any) -> Any:
