@@ -4,7 +4,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from . import clock, damage, disks, kills, locked_folder, memory, power, together, window_killed
+from . import (
+    clock,
+    damage,
+    disks,
+    flooded,
+    hub,
+    kills,
+    locked_folder,
+    memory,
+    older,
+    ollama,
+    power,
+    together,
+    window_killed,
+)
 from .dose import Dose
 from .judge import Trial
 from .ritual import Reference
@@ -26,7 +40,11 @@ FAULTS: dict[str, Fault] = {
     "power": power,
     "together": together,
     "memory": memory,
+    "older": older,
+    "hub": hub,
+    "ollama": ollama,
     "read-only": locked_folder,
     "window": window_killed,
     "clock": clock,
+    "events": flooded,
 }

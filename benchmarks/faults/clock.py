@@ -19,7 +19,7 @@ JUMPS = {"an hour": 3600.0, "a year": 3.2e7, "to 1970": None}
 
 
 def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
-    for step in STEPS:
+    for step in dose.some(STEPS, FAULT):
         for number in range(dose.of(0.06)):
             seed = dose.seed + number
             way = list(JUMPS)[number % len(JUMPS)]

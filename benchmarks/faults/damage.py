@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aegis_core.failures import UserError
+from aegis_core.freshness import BY_ID
 from aegis_core.run_directory import RunDirectory
 
 from .dose import Dose
@@ -24,6 +25,7 @@ HOW = (
     "gets random bytes flipped, its time and, where flipped, its size kept; then the step is run."
 )
 CUT, FLIPPED = "cut", "flipped"
+READ_THE_BASE = ("prepare", "fuse", "train")
 CONTINUED = {"search": 0.6, "train": 0.6}
 # What a run writes on its own account while it refuses, or moves aside: no result.
 OWN = ("events.jsonl", "stderr.log", "lock", "report.json", "report.md", "report.html", "previous/")
@@ -39,13 +41,23 @@ def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
 
 
 def _of(reference: Reference, step: str, place: str, dose: Dose, log: Path, start: Path) -> Iterator[Trial]:
-    """Each file once by cut and once by flip, for every 25 times of the dose; of a short dose, a few of them."""
+    """Each file once by cut and once by flip, for every 50 times of the dose; of a short dose, one of them."""
     names = [path.relative_to(start).as_posix() for path in sorted(start.rglob("*")) if path.is_file()]
-    names = [name for name in names if not any(part in f"/{name}" for part in UNREAD)]
-    names += [f"{MODEL}/{path.name}" for path in sorted((reference.folder / MODEL).iterdir())] + [DATA]
-    chosen = [(name, way) for name in names for way in (CUT, FLIPPED)] * dose.of(1 / 25)
+    folders = STEPS if BY_ID[step].shows_gaps else (*BY_ID[step].inputs, *BY_ID[step].beside, step)
+    read = ("plan.json", *(f"{folder}/" for folder in folders))
+    names = [name for name in names if name.startswith(read) and not any(part in f"/{name}" for part in UNREAD)]
+    if step != "train":
+        names = [name for name in names if not name.startswith("train/checkpoint-")]
+    if step in READ_THE_BASE:
+        names += [f"{MODEL}/{path.name}" for path in sorted((reference.folder / MODEL).iterdir())]
+    if step == "prepare":
+        names.append(DATA)
+    ways = (CUT, FLIPPED)
+    chosen = [(name, way) for name in names for way in ways] * dose.of(1 / 50)
+    if BY_ID[step].shows_gaps:  # it reads everything: each file by one of the two
+        chosen = [(name, ways[number % 2]) for number, name in enumerate(names)]
     if dose.is_short:
-        chosen = random.Random(f"{step} {dose.seed}").sample(chosen, 3)
+        chosen = random.Random(f"{step} {dose.seed}").sample(chosen, 1)
     for number, (name, way) in enumerate(chosen):
         yield _trial(reference, step, place, start, name, way, dose.seed + number, log)
 

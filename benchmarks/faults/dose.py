@@ -1,5 +1,7 @@
 """How often each fault is made to happen."""
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -19,6 +21,10 @@ class Dose:
     def of(self, part: float) -> int:
         """A part of the times, one at the least."""
         return max(1, round(self.times * part))
+
+    def some(self, places: Sequence[str], kind: str) -> list[str]:
+        """All of them; of a short dose two, others for each kind of fault and each seed."""
+        return random.Random(f"{kind} {self.seed}").sample(places, 2) if self.is_short else list(places)
 
     @property
     def is_short(self) -> bool:

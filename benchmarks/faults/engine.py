@@ -76,7 +76,7 @@ class Attempt:
     def orphans(self) -> list[str]:
         """Processes it left behind that have not ended by themselves after ten seconds; they are ended here."""
         deadline = time.monotonic() + ORPHAN_PATIENCE_SECONDS
-        while (found := _in_session(self.pid)) and time.monotonic() < deadline:
+        while (found := _of_session(self.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
         names = [f"{process.pid} {process.name()}" for process in found]
         for process in found:
@@ -115,7 +115,7 @@ def forked(
     return in_session(work, log)
 
 
-def inin_session(work: Callable[[], Any], log: Path) -> Any:
+def in_fork(work: Callable[[], Any], log: Path) -> Any:
     """What `work` returns, as JSON tells it, reckoned in a fork: for what this process must not do itself."""
     answer = log.with_suffix(".json")
     answer.unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def in_session(work: Callable[[], int], log: Path) -> Attempt:
         os._exit(code)
 
 
-def _in_session(leader: int) -> list[psutil.Process]:
+def _of_session(leader: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess, PermissionError):

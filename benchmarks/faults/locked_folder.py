@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .damage import hashes
-from .disks import AMPLE, MS_RDONLY, MS_REMOUNT, mount, small_disk
+from .disks import AMPLE, MS_RDONLY, MS_REMOUNT, may_mount, mount, small_disk
 from .dose import Dose
 from .engine import STEPS, forked, in_fork
 from .judge import Trial, refused_clearly
@@ -19,7 +19,9 @@ HOW = (
 
 
 def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
-    for step in STEPS:
+    if not may_mount(log):
+        return
+    for step in dose.some(STEPS, FAULT):
         found = in_fork(lambda step=step: _trial(reference, step, log), log.with_suffix(".host"))
         yield Trial(FAULT, step, dose.seed, "; ".join(found), "refused in a sentence")
 

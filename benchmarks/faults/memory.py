@@ -23,7 +23,7 @@ RAISED, LIMITED = "MemoryError", "address space limited"
 
 
 def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
-    for step in STEPS:
+    for step in dose.some(STEPS, FAULT):
         n_moments = moments_of(reference, step, log)
         for number in range(dose.of(0.2)):
             way, seed = (RAISED, LIMITED)[number % 2], dose.seed + number

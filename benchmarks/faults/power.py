@@ -34,7 +34,7 @@ UNSEEN = (".db", ".db-journal", ".db-wal", ".db-shm")
 
 
 def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
-    for step in STEPS:
+    for step in dose.some(STEPS, FAULT):
         n_moments = moments_of(reference, step, log)
         for number in range(dose.of(0.4)):
             yield _trial(reference, step, n_moments, dose.seed + number, log)

@@ -4,6 +4,7 @@
 (times, readings of the machine, speeds) is taken out by name in `TIMES`, nothing else.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,13 +22,16 @@ from aegis_core.run_directory import RunDirectory
 from .engine import ROOT, STEPS, forked, in_fork
 
 TIMES = frozenset(
-    ("seconds", "finished_at", "at", "seconds_in_steps", "seconds_this_attempt", "tokens_per_second", "started_at")
-    + ("peak_vram_bytes", "peak_ram_bytes", "first_token_seconds", "written_at", "peak_bytes", "measured_bytes")
-)
+    (
+        "seconds", "finished_at", "at", "seconds_in_steps", "seconds_this_attempt", "tokens_per_second", "started_at",
+        "peak_vram_bytes", "peak_ram_bytes", "first_token_seconds", "written_at", "peak_bytes", "measured_bytes",
+    )
+)  # fmt: skip
 # What tells of a course or of the machine and not of a result.
 NOT_COMPARED = (
     "events.jsonl", "stderr.log", "lock", "id", "report.html", "report.md", "report.json", "report/", "check/",
-    "previous/", "train/checkpoint-", "train/memory.json", "/begun.json", "/done.json", "search/study.db", "schedule/study.db",
+    "previous/", "train/checkpoint-", "train/memory.json", "/begun.json", "/done.json",
+    "search/study.db", "schedule/study.db",
     "window.lock", "search/trials.json", "schedule/trials.json", "conversations/", "chat/overrules.jsonl",
 )  # fmt: skip
 RUN, CACHE, MODEL, DATA = "run 走る", "cache", "素体 model", "質問 と答え.jsonl"
@@ -136,10 +140,8 @@ def indicators(run: Path) -> dict[str, str]:
 
 def _hash(path: Path) -> str:
     content = path.read_bytes()
-    try:
+    with contextlib.suppress(ValueError):  # damaged, and in no way what it should be
         content = _as_told(path, content)
-    except ValueError:  # damaged, and in no way what it should be
-        pass
     return hashlib.sha256(content).hexdigest()
 
 

@@ -17,7 +17,7 @@ HOW = (
 
 
 def trials(reference: Reference, dose: Dose, log: Path) -> Iterator[Trial]:
-    for step in STEPS:
+    for step in dose.some(STEPS, FAULT):
         for number in range(dose.of(0.1)):
             yield Trial(FAULT, step, dose.seed + number, "; ".join(_trial(reference, step, log)))
 
