@@ -237,11 +237,13 @@ def begun_alike(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str
 
 
 def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
-    """The steps it needs and that are not done."""
+    """The steps it needs, and those that these need, that are not done."""
     if step.shows_gaps:
         return []
-    now = states(run, plan)
-    return [name for name in inputs_of(plan, step) if now[name] not in (State.DONE, State.DISABLED)]
+    now, needed = states(run, plan), [*inputs_of(plan, step)]
+    for name in needed:
+        needed += [further for further in inputs_of(plan, BY_ID[name]) if further not in needed]
+    return [one.id for one in STEPS if one.id in needed and now[one.id] not in (State.DONE, State.DISABLED)]
 
 
 def disabled(plan: Plan, step: Step) -> bool:

@@ -11,9 +11,11 @@ from .context import StepContext
 from .events import Artifact, Progress
 from .failures import UserError
 from .freshness import Step, inputs_of
+from .models.identity import read_base
 from .plan import Plan
 from .run_directory import Done, RunDirectory
 
+LOAD_THE_BASE = ("search", "train", "chat")
 _BLOCK_BYTES = 1 << 24
 _TOLD_BYTES = 1 << 26
 _known: dict[tuple[str, int, int], str] = {}
@@ -21,20 +23,28 @@ _known: dict[tuple[str, int, int], str] = {}
 
 
 def require_unharmed(plan: Plan, step: Step, ctx: StepContext) -> None:
-    """UserError that names the first file which is not what its step left. Evidence is not looked at: none builds on it.
+    """UserError that names the first file which is not what its step left, or a weight file of the base model that is
+    not the one prepared.
 
-    A step that shows gaps is not held up: it says itself what is harmed.
+    Evidence is not looked at: nothing builds on it. A step that shows gaps is not held up: it tells what is harmed.
     """
     names = () if step.shows_gaps else dict.fromkeys((*inputs_of(plan, step), *step.beside))
-    makers = [(name, artifact) for name in names for artifact in _built_on(ctx.run.done(name))]
-    unread = [(name, artifact) for name, artifact in makers if not _is_known(ctx.run, artifact)]
-    total, n_read, told = sum(artifact.bytes for _, artifact in unread), 0, 0
-    for name, artifact in unread:
-        path = ctx.run.output_path(artifact)
-        if not path.is_file() or _sha256(path, ctx.cancel) != artifact.sha256:
+    wanted = [(name, ctx.run.output_path(a), a.sha256) for name in names for a in _built_on(ctx.run.done(name))]
+    _require(wanted, ctx)
+    if step.id in LOAD_THE_BASE:  # only now is it sure that base.json can be read; fuse looks for itself
+        base = read_base(ctx.run)
+        _require([("prepare", base.path / name, sha256) for name, sha256 in base.files.items()], ctx)
+
+
+def _require(wanted: list[tuple[str, Path, str]], ctx: StepContext) -> None:
+    """`wanted` are maker, file and SHA-256."""
+    unread = [row for row in wanted if not _is_known(row[1], row[2])]
+    total, n_read, told = sum(path.stat().st_size for _, path, _ in unread if path.is_file()), 0, 0
+    for name, path, sha256 in unread:
+        if not path.is_file() or _sha256(path, ctx.cancel) != sha256:
             raise UserError("{path} is not as {step} left it.", "Run {step} again.", path=path, step=name)
-        _known[_key(path)] = artifact.sha256
-        n_read += artifact.bytes
+        _known[_key(path)] = sha256
+        n_read += path.stat().st_size
         if n_read - told >= _TOLD_BYTES:
             told = n_read
             ctx.emit(Progress(n_read, total, "bytes", "hash"))
@@ -52,9 +62,8 @@ def _built_on(done: Done | None) -> tuple[Artifact, ...]:
     return tuple(a for a in done.outputs if not a.evidence and a.sha256) if done else ()
 
 
-def _is_known(run: RunDirectory, artifact: Artifact) -> bool:
-    path = run.output_path(artifact)
-    return path.is_file() and _known.get(_key(path)) == artifact.sha256
+def _is_known(path: Path, sha256: str) -> bool:
+    return path.is_file() and _known.get(_key(path)) == sha256
 
 
 def _key(path: Path) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""The short form of `python -m benchmarks.faults`: three seeded kills in each step and a little of every other fault."""
+"""`python -m benchmarks.faults --short`: three seeded kills in each step and a little of every other fault."""
 
 import json
 import os

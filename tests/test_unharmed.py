@@ -71,3 +71,17 @@ def test_a_step_that_reads_more_than_its_inputs_looks_at_that_too(
     another_process(monkeypatch)
     failed = last_of(prepared, "fuse")
     assert isinstance(failed, StepFailed) and "held_out.safetensors" in failed.reason
+
+
+def test_a_base_model_that_is_another_than_the_prepared_one_is_noticed_before_the_training(
+    prepared: RunDirectory, pico_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pico_model / "model.safetensors"
+    whole, times = flip_a_bit(path), path.stat()
+    try:
+        failed = last_of(prepared, "train")
+    finally:
+        path.write_bytes(whole)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert isinstance(failed, StepFailed)
+    assert failed.reason == f"{path} is not as prepare left it."

@@ -119,7 +119,7 @@ def _judged(
     known = [
         name.rsplit("/", 1)[-1],
         *([owner] if owner in STEPS else []),
-        *([MODEL] if name.startswith(MODEL) else []),
+        *([MODEL, "prepare"] if name.startswith(MODEL) else []),
     ]
     problems = refused_clearly(attempt, *known)
     after = hashes(run.path)
