@@ -1,9 +1,10 @@
-"""`python -m benchmarks.faults [--times 50] [--only NAME …] [--write docs/faults.md]`: what befalls a run, what it costs.
+"""`python -m benchmarks.faults [--times 50] [--only NAME …] [--write docs/faults.md]`: what befalls a run, what it
+costs.
 
-Each fault is made to happen, seeded, to a whole ritual of nine steps on a tiny model; the table counts how often it was
-tried, survived and lost. `--short` is the form for every change: three kills in each step and a little of everything
-else. `--keep FOLDER` keeps every trial there; faults that are complete there are not tried again. Exit 1 if anything was
-lost.
+Each fault is made to happen, seeded, to a whole ritual of nine steps on a tiny model; the table counts how
+often it was tried, survived and lost. `--short` is the form for every change: three kills in each step and a
+little of everything else. `--keep FOLDER` keeps every trial there; faults that are complete there are not tried
+again. Exit 1 if anything was lost.
 """
 
 import argparse

@@ -12,8 +12,8 @@ from .ritual import Reference
 
 FAULT = "the clock jumps back"
 HOW = (
-    "time.time() is a fake, which after a number of calls drawn by chance goes back by an hour, a year or to 1970; the step "
-    "must come to the undisturbed result. The system's own clock, and so the times of files, stay right."
+    "time.time() is a fake, which after a number of calls drawn by chance goes back by an hour, a year or to 1970; "
+    "the step must come to the undisturbed result. The system's own clock, and so the times of files, stay right."
 )
 JUMPS = {"an hour": 3600.0, "a year": 3.2e7, "to 1970": None}
 

@@ -20,9 +20,9 @@ from .ritual import DATA, MODEL, Reference
 
 FAULT = "a damaged input file"
 HOW = (
-    "Every file that lies there when a step begins (plan, markers, results of earlier steps, model folder, data file; for "
-    "search and train also what an attempt left that was cut off: study, checkpoints, metrics) is cut at a random place or "
-    "gets random bytes flipped, its time and, where flipped, its size kept; then the step is run."
+    "Every file that lies there when a step begins (plan, markers, results of earlier steps, model folder, data file; "
+    "for search and train also what an attempt left that was cut off: study, checkpoints, metrics) is cut at a random "
+    "place or gets random bytes flipped, its time and, where flipped, its size kept; then the step is run."
 )
 CUT, FLIPPED = "cut", "flipped"
 READ_THE_BASE = ("prepare", "fuse", "train")

@@ -17,9 +17,9 @@ from .ritual import Reference
 
 FAULT = "a full disk"
 HOW = (
-    "The run lies on a tmpfs with room for a part, drawn by chance, of what the step writes; the step must end with one "
-    "sentence, and once there is room, with the undisturbed result. Only the run's own disk is small; temporary files of "
-    "the system lie elsewhere."
+    "The run lies on a tmpfs with room for a part, drawn by chance, of what the step writes; the step must end with "
+    "one sentence, and once there is room, with the undisturbed result. Only the run's own disk is small; temporary "
+    "files of the system lie elsewhere."
 )
 PAGE = 4096
 CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_PRIVATE, MS_REMOUNT, MS_RDONLY = 0x20000, 0x10000000, 0x4000, 1 << 18, 32, 1

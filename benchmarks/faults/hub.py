@@ -17,9 +17,9 @@ from .servers import serving
 
 FAULT = "a hub that fails"
 HOW = (
-    "prepare fetches its base model from a local server that speaks the hub's HTTP API and answers 401, 404, 429, 500, a "
-    "sign-in page, nothing at all (time-outs set to a second), refuses connections, or breaks a file off in the middle; "
-    "then the server is well and the plain command must finish with the files that the server has."
+    "prepare fetches its base model from a local server that speaks the hub's HTTP API and answers 401, 404, 429, "
+    "500, a sign-in page, nothing at all (time-outs set to a second), refuses connections, or breaks a file off in "
+    "the middle; then the server is well and the plain command must finish with the files that the server has."
 )
 SOURCE = "someone/tiny"
 FAULTS = ("401", "404", "429", "500", "503", "page", "silent", "refused", "cut")

@@ -1,4 +1,6 @@
-"""What "survived" means, checked on the files: nothing claimed that is not there, and in the end the undisturbed run."""
+"""What "survived" means, checked on the files: nothing claimed that is not there, and in the end the undisturbed
+run.
+"""
 
 import json
 from dataclasses import asdict, dataclass

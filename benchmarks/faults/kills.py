@@ -13,9 +13,9 @@ from .ritual import Reference
 
 FAULT = "kill -9 of the child"
 HOW = (
-    "A fork of a process that has imported everything runs the real `aegis run --only STEP` and is killed: at a moment drawn "
-    "evenly over the step's measured time, or right before or after one of its fsync, rename, delete and mkdir calls "
-    "(those that Python makes), or twice in a row. Some of each step go through a fresh Python instead."
+    "A fork of a process that has imported everything runs the real `aegis run --only STEP` and is killed: at a "
+    "moment drawn evenly over the step's measured time, or right before or after one of its fsync, rename, delete and "
+    "mkdir calls (those that Python makes), or twice in a row. Some of each step go through a fresh Python instead."
 )
 AT_RANDOM, AT_A_MOMENT, TWICE, REAL = "at random", "at a write", "twice at random", "fresh process, at random"
 

@@ -13,8 +13,8 @@ from .ritual import Reference
 
 FAULT = "a read-only folder"
 HOW = (
-    "The run lies on a file system mounted read-only (for a superuser too): every step must say so in one sentence and "
-    "change nothing; `aegis status` must still read the run."
+    "The run lies on a file system mounted read-only (for a superuser too): every step must say so in one sentence "
+    "and change nothing; `aegis status` must still read the run."
 )
 
 

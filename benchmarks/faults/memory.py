@@ -15,9 +15,9 @@ from .ritual import Reference
 
 FAULT = "out of memory in the child"
 HOW = (
-    "Either Python's MemoryError is raised at a chosen fsync, rename, delete or mkdir, or the process may have only so much "
-    "address space (RLIMIT_AS) more than it has; a library that then ends the process outright counts as a kill. The "
-    "kernel's own way of ending a process is kill -9, above."
+    "Either Python's MemoryError is raised at a chosen fsync, rename, delete or mkdir, or the process may have only "
+    "so much address space (RLIMIT_AS) more than it has; a library that then ends the process outright counts as a "
+    "kill. The kernel's own way of ending a process is kill -9, above."
 )
 RAISED, LIMITED = "MemoryError", "address space limited"
 

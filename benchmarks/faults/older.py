@@ -21,9 +21,10 @@ from .ritual import DATA, MODEL, USER_FILES, Reference
 
 FAULT = "a run of an older version"
 HOW = (
-    "Versions from the repository's history make a run with their own code, whole or up to the training; today's program "
-    "reads it (status, verify) and goes on with it. It must come to its end or say in one sentence why not, keep what is "
-    "the user's, claim nothing that is not there, and delete no older result before a newer one stands in its place."
+    "Versions from the repository's history make a run with their own code, whole or up to the training; today's "
+    "program reads it (status, verify) and goes on with it. It must come to its end or say in one sentence why not, "
+    "keep what is the user's, claim nothing that is not there, and delete no older result before a newer one stands "
+    "in its place."
 )
 VERSIONS = {
     "3d260d8": "the first whole ritual",

@@ -15,9 +15,9 @@ from .servers import serving
 
 FAULT = "Ollama dying"
 HOW = (
-    "The chat step speaks to a local server with Ollama's API, which at one kind of request answers an error, breaks off, "
-    "talks nonsense or is gone for good (connections refused from then on). The step must say so in one sentence, or "
-    "answer as if nothing had been; then the server is well and the plain command must finish."
+    "The chat step speaks to a local server with Ollama's API, which at one kind of request answers an error, breaks "
+    "off, talks nonsense or is gone for good (connections refused from then on). The step must say so in one "
+    "sentence, or answer as if nothing had been; then the server is well and the plain command must finish."
 )
 REQUESTS = ("version", "tags", "blobs", "create", "show", "render", "chat", "ps")
 WAYS = ("dies", "500", "cut", "ends early", "malformed", "error line")

@@ -1,9 +1,11 @@
-"""A power cut, simulated: what was not forced to the disk is lost, in part or whole, as a journalling disk may lose it.
+"""A power cut, simulated: what was not forced to the disk is lost, in part or whole, as a journalling disk may
+lose it.
 
-A fork notes every fsync, rename, delete and mkdir that Python makes (`moments.py`). At a chosen one it writes down what a
-disk could hold now, and ends. Names: as they were at some moment since a folder was last forced, for the orders of a
-journal are kept. Contents: as last forced; of what was written since, nothing, a part, a part with zeros behind it, or
-all. Files that SQLite forces by itself, unseen from Python, are taken as they are.
+A fork notes every fsync, rename, delete and mkdir that Python makes (`moments.py`). At a chosen one it writes
+down what a disk could hold now, and ends. Names: as they were at some moment since a folder was last forced,
+for the orders of a journal are kept. Contents: as last forced; of what was written since, nothing, a part, a
+part with zeros behind it, or all. Files that SQLite forces by itself, unseen from Python, are taken as they
+are.
 """
 
 import os
@@ -25,10 +27,10 @@ from .ritual import Reference
 
 FAULT = "a power cut"
 HOW = (
-    "Simulated in pure Python at the edge of `os`: at a chosen fsync, rename, delete or mkdir, or some milliseconds later, "
-    "the run is put together anew from what was forced to the disk; of everything else as much as chance allows (names as "
-    "of some moment since a folder was last forced; contents empty, in part, with zeros behind, or whole). It does not try "
-    "the disk's own cache, nor SQLite's files, which SQLite forces by itself."
+    "Simulated in pure Python at the edge of `os`: at a chosen fsync, rename, delete or mkdir, or some milliseconds "
+    "later, the run is put together anew from what was forced to the disk; of everything else as much as chance "
+    "allows (names as of some moment since a folder was last forced; contents empty, in part, with zeros behind, or "
+    "whole). It does not try the disk's own cache, nor SQLite's files, which SQLite forces by itself."
 )
 UNSEEN = (".db", ".db-journal", ".db-wal", ".db-shm")
 

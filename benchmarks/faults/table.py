@@ -11,12 +11,13 @@ HEAD = """# Faults survived
 Made by `{command} --write docs/faults.md`; not edited by hand. Each fault was made to happen, by
 seeded chance, to a ritual of nine steps on a tiny model ({system}).
 
-**Survived** means, checked on the files: after the fault, and the plain same command once more, the run ends with exit 0
-and every result is equal to the bit to that of an undisturbed run (adapter, soul, fused weights, GGUF files, rows of the
-metrics, answers, verdicts; times are left out); no marker ever claimed a file that was not there or was another; no
-process and no draft was left behind; no training step was done again that a checkpoint had kept; conversations, plan and
-own verdicts were as the user left them. Of a damaged input: it made no difference, or it was read as the edit that it
-might be, or one clear sentence named the file, with exit 1, no trace of a program error, and nothing else changed.
+**Survived** means, checked on the files: after the fault, and the plain same command once more, the run ends with
+exit 0 and every result is equal to the bit to that of an undisturbed run (adapter, soul, fused weights, GGUF
+files, rows of the metrics, answers, verdicts; times are left out); no marker ever claimed a file that was not
+there or was another; no process and no draft was left behind; no training step was done again that a checkpoint
+had kept; conversations, plan and own verdicts were as the user left them. Of a damaged input: it made no
+difference, or it was read as the edit that it might be, or one clear sentence named the file, with exit 1, no
+trace of a program error, and nothing else changed.
 """
 
 

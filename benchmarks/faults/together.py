@@ -11,8 +11,8 @@ from .ritual import Reference
 
 FAULT = "two programs on one run"
 HOW = (
-    "While one works on a step, the same command is given again: it must say in one sentence that another works there, and "
-    "the first must come to the undisturbed result."
+    "While one works on a step, the same command is given again: it must say in one sentence that another works "
+    "there, and the first must come to the undisturbed result."
 )
 
 

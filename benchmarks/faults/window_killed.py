@@ -19,9 +19,9 @@ from .ritual import Reference
 
 FAULT = "kill -9 of the window"
 HOW = (
-    "A process that starts the engine as the window does (`Child`, with pipes) is killed at a random moment; the engine must "
-    "save and end by itself within three minutes, and the plain command must come to the undisturbed result. That a window "
-    "opened anew offers to go on is asked by tests/test_gui_recovery.py."
+    "A process that starts the engine as the window does (`Child`, with pipes) is killed at a random moment; the "
+    "engine must save and end by itself within three minutes, and the plain command must come to the undisturbed "
+    "result. That a window opened anew offers to go on is asked by tests/test_gui_recovery.py."
 )
 
 
