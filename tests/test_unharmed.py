@@ -79,6 +79,7 @@ def test_a_base_model_that_is_another_than_the_prepared_one_is_noticed_before_th
 ) -> None:
     path = pico_model / "model.safetensors"
     whole, times = flip_a_bit(path), path.stat()
+    another_process(monkeypatch)
     try:
         failed = last_of(prepared, "train")
     finally:

@@ -10,7 +10,7 @@ from aegis_core.plan import changed
 from .dose import Dose
 from .engine import forked
 from .judge import Trial, drafts, false_claims, refused_clearly, users_files_lost
-from .ritual import Reference
+from .ritual import MODEL, Reference
 from .servers import serving
 
 FAULT = "Ollama dying"
@@ -34,13 +34,13 @@ def _trial(reference: Reference, request: str, way: str, log: Path) -> list[str]
     run.write_plan(changed(run.plan(), {"chat.backend": "ollama"}))
     command = ["run", str(run.path), "--only", "chat"]
     problems: list[str] = []
-    with serving(_failing(request, way), log) as told:
+    with serving(_failing(reference.folder / MODEL, request, way), log) as told:
         log.unlink(missing_ok=True)
         attempt = forked(command, log, environment={"OLLAMA_HOST": told["address"]})
         if attempt.wait() != 0:
             problems += refused_clearly(attempt, "Ollama", told["address"])
         problems += [*false_claims(run), *users_files_lost(run)]
-    with serving(_failing("", ""), log) as told:
+    with serving(_failing(reference.folder / MODEL, "", ""), log) as told:
         log.unlink(missing_ok=True)
         attempt = forked(command, log, environment={"OLLAMA_HOST": told["address"]})
         if attempt.wait() != 0:
@@ -48,11 +48,19 @@ def _trial(reference: Reference, request: str, way: str, log: Path) -> list[str]
     return [*problems, *false_claims(run), *drafts(run)]
 
 
-def _failing(request: str, way: str) -> Callable[[Callable[[dict[str, Any]], None]], None]:
+def _failing(model: Path, request: str, way: str) -> Callable[[Callable[[dict[str, Any]], None]], None]:
     def work(tell: Callable[[dict[str, Any]], None]) -> None:
         from fake_ollama import FakeOllama
 
-        ollama = FakeOllama(faults={} if way in ("", "dies") else {request: way}, slow_seconds=0.1)
+        from aegis_core.chat.prompt import ChatPrompts
+
+        prompts = ChatPrompts(model)
+
+        ollama = FakeOllama(
+            count=lambda text: len(prompts.encode(text)),
+            faults={} if way in ("", "dies") else {request: way},
+            slow_seconds=0.1,
+        )
         ollama.__enter__()
         if way == "dies":
             ollama.requests = _Fatal(ollama, request)
