@@ -75,6 +75,12 @@ def _foreign(error: BaseException) -> UserError:
         if isinstance(error, OSError) and error.filename:
             return UserError("The disk is full: {path} could not be written.", advice, path=error.filename)
         return UserError("The disk is full.", advice)
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return UserError(
+            "{path} lies on a disk that cannot be written to.",
+            "Take off its write protection, or copy the run to another disk and open it there.",
+            path=error.filename or "The folder",
+        )
     if isinstance(error, PermissionError):
         return UserError(
             "{path} may not be written or read.",
@@ -92,11 +98,15 @@ def _foreign(error: BaseException) -> UserError:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    """Also as told by SQLite, by safetensors (Rust: code 28, on Windows 112) and by torch's writers."""
+    """Also as told by SQLite, by safetensors (Rust: code 28, on Windows 112) and by torch's writers.
+
+    The last of these finds itself at another place than expected once a write was cut short, and says no more.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     signs = ("No space left on device", "StorageFull", "database or disk is full", "os error 28)", "os error 112)")
-    return any(sign in str(error) for sign in signs)
+    said = str(error)
+    return any(sign in said for sign in signs) or ("inline_container.cc" in said and "unexpected pos" in said)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

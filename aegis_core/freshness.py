@@ -26,7 +26,8 @@ class Step:
     files of the user's, which the result depends on as well. A step that `shows_gaps` runs with whatever results
     there are. What `extends` names only adds to the result: a change there makes the step run again, but on top of
     what it has. `searches` pairs a setting with the one that says whether this step looks for it: then the result does
-    not depend on it. `when` names a setting that, where it is on, makes the result depend on more settings and steps.
+    not depend on it. `beside` are steps whose results it reads as well, though `inputs` vouch for which these are.
+    `when` names a setting that, where it is on, makes the result depend on more settings and steps.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Step:
     extends: tuple[str, ...] = ()
     searches: tuple[tuple[str, str], ...] = ()
     when: tuple[str, tuple[str, ...], tuple[str, ...]] = ("", (), ())
+    beside: tuple[str, ...] = ()
 
     def run(self, plan: Plan, ctx: StepContext) -> None:
         importlib.import_module(f"aegis_core.steps.{self.id}").run(plan, ctx)
@@ -76,9 +78,9 @@ STEPS: tuple[Step, ...] = (
         when=("schedule.try_best", (*_TRAINING, "-soul.schedule", "-train.steps"), ("prepare",)),
     ),
     Step("train", _TRAINING, ("prepare",), extends=("control", "evaluation")),
-    Step("fuse", ("fuse",), ("train",), extends=("evaluation",)),
-    Step("export", ("export", "chat.model_name"), ("fuse",), extends=("evaluation",)),
-    Step("chat", ("chat",), ("export",)),
+    Step("fuse", ("fuse",), ("train",), extends=("evaluation",), beside=("prepare",)),
+    Step("export", ("export", "chat.model_name"), ("fuse",), extends=("evaluation",), beside=("prepare", "train")),
+    Step("chat", ("chat",), ("export",), beside=("prepare",)),
     Step(
         "report",
         ("report",),
@@ -235,11 +237,13 @@ def begun_alike(run: RunDirectory, plan: Plan, step: Step, inputs: dict[str, str
 
 
 def unfinished(run: RunDirectory, plan: Plan, step: Step) -> list[str]:
-    """The steps it needs and that are not done."""
+    """The steps it needs, and those that these need, that are not done."""
     if step.shows_gaps:
         return []
-    now = states(run, plan)
-    return [name for name in inputs_of(plan, step) if now[name] not in (State.DONE, State.DISABLED)]
+    now, needed = states(run, plan), [*inputs_of(plan, step)]
+    for name in needed:
+        needed += [further for further in inputs_of(plan, BY_ID[name]) if further not in needed]
+    return [one.id for one in STEPS if one.id in needed and now[one.id] not in (State.DONE, State.DISABLED)]
 
 
 def disabled(plan: Plan, step: Step) -> bool:

@@ -47,6 +47,7 @@ from .models.memory_advice import with_smaller_settings
 from .plan import Plan
 from .run_directory import BEFORE, BEGUN, RunDirectory, read_done, read_json, rename, sha256_of_file, write_json
 from .search.applying import allowed
+from .unharmed import remember, require_unharmed
 
 __all__ = ["BY_ID", "STEPS", "State", "Step", "run_steps", "selection", "states", "why_stale"]
 NEED_MEMORY = ("search", "schedule", "train", "fuse", "export")
@@ -119,6 +120,7 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         ctx.cancel.check()
         if step.id in NEED_MEMORY:
             free_memory(ctx.emit)
+        require_unharmed(plan, step, ctx)
         _begin(ctx.run, plan, step, inputs)
         step.run(plan, ctx)
         # the plan first: were the marker there already, a kill in between would lose what the search found
@@ -127,6 +129,7 @@ def _run_one(step: Step, plan: Plan, ctx: StepContext) -> Event:
         done = ctx.run.write_done(
             step.id, settings_of(plan, step), inputs, ctx.artifacts, seconds, extension_of(plan, step)
         )
+        remember(ctx.run, done)
         _forget_previous(ctx.run, step)
         if not resumed:
             _remember_pace(ctx, plan, step, done.seconds)

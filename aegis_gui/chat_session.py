@@ -57,6 +57,7 @@ class ChatSession(QObject):
         self._ready = False
         self._worker: RunWorker | None = None
         self._leaving: set[RunWorker] = set()
+        self._inbox: Inbox | None = None
 
     def say(
         self, run: RunDirectory, model: str, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any]
@@ -87,6 +88,8 @@ class ChatSession(QObject):
             return
         worker, self._worker = self._worker, None
         self._leaving.add(worker)
+        if self._inbox:
+            self._inbox.let_everyone_in()
         worker.child.cancel()
         QTimer.singleShot(round(CLOSING_SECONDS * 1000), worker, worker.child.kill)
         self._end_talk("cancelled")
@@ -104,7 +107,7 @@ class ChatSession(QObject):
         self.close()
         child = Child(self._command(run.path, model), run.stderr_path)
         self.model, self._ready = model, False
-        inbox = Inbox(lambda event: self._receive(worker, event), self)
+        inbox = self._inbox = Inbox(lambda event: self._receive(worker, event), self)
         worker = RunWorker(child, inbox.put, self)
         worker.finished.connect(lambda: self._gone(worker, inbox))
         self._worker = worker

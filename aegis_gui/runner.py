@@ -96,6 +96,7 @@ class Runner(QObject):
     def shut_down(self) -> None:
         """For the end of the program: no process and no thread is left when this returns."""
         if self._worker:
+            self._inbox.let_everyone_in()
             self._worker.child.stop(timeout=10)
             self._worker.wait()
             self._finish()

@@ -6,7 +6,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from aegis_core.chat.embedded import EmbeddedBackend
 from aegis_core.chat.prompt import ChatPrompts
 from aegis_core.chat.questions import load_questions
 from aegis_core.chat.session import open_backend
+from aegis_core.chat.template import Message
 from aegis_core.context import StepContext
 from aegis_core.events import AnswerFinished, Event, Log, Progress, StepFailed, Token, Verdict
 from aegis_core.failures import UserError
@@ -436,3 +437,21 @@ def test_the_terminal_converses_until_an_empty_line_and_keeps_what_was_said(
     (kept,) = history.conversations(chat_run)
     assert [row["content"] for row in kept.messages[::2]] == ["時間?", "waves?"]
     assert all(row["first_token_seconds"] > 0 for row in kept.messages[1::2])
+
+
+def test_a_first_question_is_read_whole_and_only_a_talk_that_goes_on_from_the_cache(
+    backend: EmbeddedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the cache the same prompt is summed up in other pieces, and an interview cut off would end otherwise."""
+    asked: list[bool] = []
+
+    def fake_stream(request: dict[str, Any], receive: Callable[[dict[str, Any]], bool]) -> None:
+        asked.append(request["cache_prompt"])
+        usage = {"completion_tokens": 1, "prompt_tokens": 1}
+        receive({"choices": [{"text": "yes", "finish_reason": "stop"}], "usage": usage})
+
+    monkeypatch.setattr(backend._llama, "stream_completion", fake_stream)
+    first: list[Message] = [{"role": "system", "content": "Be brief."}, *ASK]
+    for talk in (ASK, first, [*ASK, {"role": "assistant", "content": "yes"}, *ASK]):
+        backend.answer(talk, Sampling(0.7, 0.9, 40, 1.1, 8, 0), lambda text: None, lambda: False)
+    assert asked == [False, False, True]

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ from aegis_core.soul import schedule
 from aegis_gui.checklist import INDICATORS, Checklist
 from aegis_gui.cockpit import Cockpit, planned_phases
 from aegis_gui.i18n import Language, tr
-from aegis_gui.inbox import Inbox
+from aegis_gui.inbox import MOST_WAITING, Inbox
 from aegis_gui.pages.report import ReportPage
 from aegis_gui.pages.train import CURVES, SETTINGS, TrainPage
 from aegis_gui.plots import AlphaPlot, LossPlot
@@ -563,3 +564,37 @@ def test_a_stage_that_was_not_measured_is_a_visible_gap(qtbot: QtBot) -> None:
     said = [label.text() for label in chain.findChildren(QLabel) if not label.isHidden() or label.parent() is chain]
     assert said.count("not measured") >= 2
     assert "−0.3535" in said and "+0.0974" in said
+
+
+def test_a_flood_of_events_slows_down_who_brings_it_and_loses_none(qtbot: QtBot) -> None:
+    heard: list[int] = []
+    inbox = Inbox(lambda event: heard.append(event.step))
+    most = 0
+    n_events = 4 * MOST_WAITING
+
+    def bring() -> None:
+        nonlocal most
+        for step in range(n_events):
+            inbox.put(Metric("loss", step, 2.0))
+            most = max(most, len(inbox._waiting))
+
+    inbox.start()
+    thread = threading.Thread(target=bring)
+    thread.start()
+    qtbot.waitUntil(lambda: len(heard) == n_events, timeout=60_000)
+    thread.join()
+    inbox.stop()
+    assert heard == list(range(n_events))
+    assert most <= MOST_WAITING + 1
+
+
+def test_a_window_that_waits_for_the_engine_lets_its_events_in(qtbot: QtBot) -> None:
+    """Or each would wait for the other."""
+    inbox = Inbox(lambda event: None)
+    inbox.start()
+    thread = threading.Thread(target=lambda: [inbox.put(Metric("loss", n, 2.0)) for n in range(3 * MOST_WAITING)])
+    thread.start()
+    inbox.let_everyone_in()
+    thread.join(timeout=30)  # the window's loop does not turn meanwhile
+    assert not thread.is_alive()
+    inbox.stop()

@@ -1,5 +1,6 @@
 """A run on disk: whole or not at all, one program at a time, and every kind of interruption."""
 
+import errno
 import json
 import os
 import subprocess
@@ -182,10 +183,16 @@ def test_the_digest_tells_results_apart_but_not_the_times_they_took(disk_run: Ru
         OSError(28, "No space left on device", "/d/model.gguf"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
         RuntimeError('IoError(Os { code: 28, kind: StorageFull, message: "…" })'),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 47360 vs 47252"),
     ],
 )
 def test_a_full_disk_is_recognised_however_a_library_words_it(error: Exception) -> None:
     assert explain(error).reason.startswith("The disk is full")
+
+
+def test_a_disk_that_cannot_be_written_to_is_no_riddle() -> None:
+    failure = explain(OSError(errno.EROFS, "Read-only file system", "/d/run/lock"))
+    assert failure.reason == "/d/run/lock lies on a disk that cannot be written to."
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")

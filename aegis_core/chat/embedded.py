@@ -71,7 +71,7 @@ class EmbeddedBackend:
         started = time.monotonic()
         try:
             if not cancelled():
-                self._llama.stream_completion(self._request(token_ids, sampling), receive)
+                self._llama.stream_completion(self._request(token_ids, sampling, goes_on(messages)), receive)
             if reason == "cancelled" and not cancelled():
                 raise UserError("llama.cpp ended in the middle of the answer.", "Ask again.")
         except UserError as problem:
@@ -89,8 +89,12 @@ class EmbeddedBackend:
     def close(self) -> None:
         self._llama.__exit__(None, None, None)
 
-    def _request(self, token_ids: list[int], sampling: Sampling) -> dict[str, Any]:
+    def _request(self, token_ids: list[int], sampling: Sampling, from_cache: bool) -> dict[str, Any]:
         """Sampling as Ollama does it: the same filters in the same order, none that only llama.cpp has.
+
+        A prompt that begins with what is still in the cache is summed up in other pieces, which moves the last bits and
+        sometimes a word. So only a conversation that goes on is read `from_cache`: a first question is answered as in a
+        fresh process, and an interview that was cut off ends as one that was not.
 
         Stops are kept visible as text (preserved), else llama.cpp would pass over control tokens in silence.
         """
@@ -102,5 +106,10 @@ class EmbeddedBackend:
             **ONLY_LLAMA_CPP,
             "stop": stops,
             "preserved_tokens": stops,
-            "cache_prompt": True,
+            "cache_prompt": from_cache,
         }
+
+
+def goes_on(messages: list[Message]) -> bool:
+    """Whether something was answered before in this conversation."""
+    return any(message["role"] == "assistant" for message in messages)
