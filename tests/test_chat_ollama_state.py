@@ -16,6 +16,7 @@ import pytest
 from fake_ollama import FakeOllama
 
 from aegis_core import platforms
+from aegis_core.addresses import shown_address
 from aegis_core.chat import ollama_state
 from aegis_core.chat.ollama_address import address, proxy_for
 from aegis_core.chat.ollama_program import find_program, models_folder
@@ -214,7 +215,7 @@ def test_ollama_host_is_read_as_ollama_reads_it(monkeypatch: pytest.MonkeyPatch,
 def test_an_ollama_host_that_is_no_address_is_a_state_and_no_crash(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
     state = look()
-    assert state.presence is Presence.BAD_ADDRESS and host in problem(state).reason
+    assert state.presence is Presence.BAD_ADDRESS and shown_address(host) in problem(state).reason
     with pytest.raises(UserError, match="no address"):
         start_ollama()
 
