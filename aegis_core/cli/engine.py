@@ -17,8 +17,6 @@ from ..engine.making import Progress, Stage, Wish, make_engine, need, this_wish
 from ..engine.parts import this_parts
 from ..engine.place import engine_place
 from ..engine.resolution import Sources
-from ..engine.torch_build import AUTO, BUILDS
-from ..failures import UsageError
 
 app = typer.Typer(help="The engine's own environment: its state, making and mending it.", rich_markup_mode=None)
 _WORDS = {
@@ -81,13 +79,8 @@ def repair(torch: Torch = "", python: Python = None, wheels: Wheels = None, inde
 
 def _wish(torch: str, python: Path | None, wheels: Path | None, index: str | None) -> Wish:
     known = this_wish()
-    build = torch or known.build
-    if build not in (AUTO, *BUILDS):
-        raise UsageError(
-            "There is no build {build} of torch.", "There are: {names}.", build=build, names=", ".join((AUTO, *BUILDS))
-        )
     sources = Sources(wheels or known.sources.at_hand, index or known.sources.index)
-    return Wish(build, python or known.python, sources)
+    return Wish(torch or known.build, python or known.python, sources)
 
 
 def _make(wish: Wish, thorough: bool) -> int:

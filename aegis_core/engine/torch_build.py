@@ -5,6 +5,7 @@ The table is start.py's, which must stand alone and so has its own copy; a test 
 
 from dataclasses import dataclass
 
+from ..failures import UsageError
 from ..hardware import CudaCard, cuda_card
 
 GIGABYTE = 1_000_000_000
@@ -47,5 +48,11 @@ def choose_build(card: CudaCard | None) -> TorchBuild:
 
 
 def this_build(wish: str = AUTO) -> TorchBuild:
-    """The build of that tag, or the one that suits this machine."""
-    return choose_build(cuda_card()) if wish == AUTO else BUILDS[wish]
+    """The build of that tag, or the one that suits this machine; UsageError where there is no such build."""
+    if wish == AUTO:
+        return choose_build(cuda_card())
+    if wish not in BUILDS:
+        raise UsageError(
+            "There is no build {build} of torch.", "There are: {names}.", build=wish, names=", ".join((AUTO, *BUILDS))
+        )
+    return BUILDS[wish]
