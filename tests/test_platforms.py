@@ -33,7 +33,7 @@ from aegis_core.replacing import FILE_PATIENCE_SECONDS, FOLDER_PATIENCE_SECONDS,
 from aegis_core.run_directory import atomic_folder, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-JOB, PROCESS = 0x7FFF_0000_1234, 0x1_0000_0040  # handles wider than 32 bits
+JOB, PROCESS, OURSELVES = 0x7FFF_0000_1234, 0x1_0000_0040, 0xFFFF_FFFF_FFFF_FFFF  # handles wider than 32 bits
 
 
 class FakeKernel32:
@@ -48,6 +48,8 @@ class FakeKernel32:
             ("AssignProcessToJobObject", 1),
             ("TerminateJobObject", 1),
             ("CloseHandle", 1),
+            ("GetCurrentProcess", OURSELVES),
+            ("DuplicateHandle", 1),
             ("GlobalMemoryStatusEx", 1),
             ("SetStdHandle", 1),
             ("GetShortPathNameW", 0),
@@ -97,12 +99,22 @@ def fake_process(pid: int = 4711) -> Any:
     return SimpleNamespace(_handle=PROCESS, pid=pid, kill=lambda: None)
 
 
-def test_on_a_fake_windows_the_engine_is_in_a_job_that_ends_with_this_program_before_it_runs_at_all() -> None:
+def test_on_a_fake_windows_an_engine_holds_its_own_job_so_that_it_can_save_when_the_window_dies() -> None:
+    kernel32, resumed = FakeKernel32(), list[int]()
+    job = fake_windows(kernel32, resumed).bind(fake_process())
+    shared = next(call for call in kernel32.calls if call[0] == "DuplicateHandle")
+    assert shared[1:4] == (OURSELVES, JOB, PROCESS) and shared[4], "from here, the job, to the engine"
+    assert shared[5:] == (0, 0, 2), "with the same rights, not inherited"
+    assert kernel32.names().index("AssignProcessToJobObject") < kernel32.names().index("DuplicateHandle")
+    assert job.bound and resumed == [4711] and "CloseHandle" not in kernel32.names()
+
+
+def test_on_a_fake_windows_a_program_with_nothing_to_save_is_in_a_job_that_ends_with_this_one() -> None:
     kernel32, resumed = FakeKernel32(), list[int]()
     windows = fake_windows(kernel32, resumed)
     flags = windows.engine()["creationflags"]
     assert flags & CREATE_SUSPENDED and flags & CREATE_NO_WINDOW and flags & CREATE_NEW_PROCESS_GROUP
-    job = windows.bind(fake_process())
+    job = windows.take_along(fake_process())
     assert kernel32.names() == ["CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject"]
     assert kernel32.calls[-1][1:] == (JOB, PROCESS), "whole handles"
     assert kernel32.flags == KILL_ON_JOB_CLOSE | BREAKAWAY_OK == 0x2800
@@ -123,11 +135,12 @@ def test_on_a_fake_windows_the_limits_have_the_layout_of_its_headers() -> None:
 def test_on_a_fake_windows_ending_a_job_ends_all_in_it_and_closes_it_once() -> None:
     kernel32 = FakeKernel32()
     job = fake_windows(kernel32).bind(fake_process())
+    kernel32.calls.clear()
     job.end_all()
     job.end_all()
     job.release()
-    assert kernel32.names()[3:] == ["TerminateJobObject", "CloseHandle"]
-    assert kernel32.calls[3][1] == JOB
+    assert kernel32.names() == ["TerminateJobObject", "CloseHandle"]
+    assert kernel32.calls[0][1] == JOB
 
 
 @pytest.mark.parametrize("refuses", ["CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject"])

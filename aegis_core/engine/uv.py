@@ -51,7 +51,7 @@ class Uv:
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
         how = {**pipes, **platforms.here().engine()}
         with subprocess.Popen(command, env=self._environment(), encoding="utf-8", **how) as process:
-            bond = platforms.here().bind(process)
+            bond = platforms.here().take_along(process)
             while True:
                 try:
                     printed, _ = process.communicate(timeout=_POLL_SECONDS)

@@ -80,8 +80,15 @@ class Platform(Protocol):
         """For a program that lives on after this one (Ollama): ways to start it, to be tried in this order."""
         ...
 
-    def bind(self, process: "subprocess.Popen[bytes]") -> Bond:
-        """Bind a process started with `engine()` to this program's life and let it run; OSError if it may not."""
+    def bind(self, process: "subprocess.Popen[Any]") -> Bond:
+        """Let an engine started with `engine()` run, and bind to it all that it starts; OSError if it may not run.
+
+        The engine itself hears of this program's death by the end of its input, saves and leaves.
+        """
+        ...
+
+    def take_along(self, process: "subprocess.Popen[Any]") -> Bond:
+        """Let a program started with `engine()` run that has nothing to save; on Windows it ends with this one."""
         ...
 
     def is_held_elsewhere(self, error: OSError) -> bool:

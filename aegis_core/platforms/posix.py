@@ -8,6 +8,7 @@ import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import Commitment, GpuMemory, StartOptions
 
@@ -52,7 +53,10 @@ class Posix:
     def outliving(self) -> tuple[StartOptions, ...]:
         return ({"start_new_session": True},)
 
-    def bind(self, process: "subprocess.Popen[bytes]") -> ProcessGroup:
+    def bind(self, process: "subprocess.Popen[Any]") -> ProcessGroup:
+        return ProcessGroup(process.pid)
+
+    def take_along(self, process: "subprocess.Popen[Any]") -> ProcessGroup:
         return ProcessGroup(process.pid)
 
     def is_held_elsewhere(self, error: OSError) -> bool:

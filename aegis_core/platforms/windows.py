@@ -92,12 +92,22 @@ class Windows:
         flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
         return {"creationflags": flags | CREATE_BREAKAWAY_FROM_JOB}, {"creationflags": flags}
 
-    def bind(self, process: "subprocess.Popen[bytes]") -> Job:
+    def bind(self, process: "subprocess.Popen[Any]") -> Job:
         """The process runs afterwards, bound or not: without a job, its input's end still tells it to leave.
 
         OSError if it cannot be let run; it is ended then.
         """
-        job = Job(declared(self._load("kernel32")), int(process._handle))  # type: ignore[attr-defined]
+        job = self._in_a_job(process)
+        job.share(int(process._handle))  # type: ignore[attr-defined]
+        return self._let_run(process, job)
+
+    def take_along(self, process: "subprocess.Popen[Any]") -> Job:
+        return self._let_run(process, self._in_a_job(process))
+
+    def _in_a_job(self, process: "subprocess.Popen[Any]") -> Job:
+        return Job(declared(self._load("kernel32")), int(process._handle))  # type: ignore[attr-defined]
+
+    def _let_run(self, process: "subprocess.Popen[Any]", job: Job) -> Job:
         try:
             self._resume(process.pid)
         except psutil.NoSuchProcess:

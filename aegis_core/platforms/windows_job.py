@@ -1,9 +1,10 @@
 """Windows: a job object that ends all its processes as soon as nobody holds it any more, so that none trains on alone.
 
-The handle is this program's alone and is not inherited: however this program ends, Windows closes it, and with it go
-the engine and whatever the engine started. Jobs nest from Windows 8 on, so it does not matter whether this program
-is in one itself. Structures and values as Microsoft documents them in winnt.h and jobapi2.h; tested with a fake
-kernel32 only: no Windows machine was at hand.
+A handle is closed with the program that has it, however that ends. One that only this program has takes the bound
+process along with this program. One that is shared with the bound process lets it save and leave when this program dies
+(it hears of that by the end of its input), and takes along what it started, once it is gone itself. Jobs nest from
+Windows 8 on, so it does not matter whether this program is in one itself. Structures and values as Microsoft documents
+them in winnt.h, jobapi2.h and handleapi.h; tested with a fake kernel32 only: no Windows machine was at hand.
 """
 
 import ctypes
@@ -11,6 +12,7 @@ from typing import Any
 
 EXTENDED_LIMIT_INFORMATION = 9
 KILL_ON_JOB_CLOSE, BREAKAWAY_OK = 0x2000, 0x0800
+DUPLICATE_SAME_ACCESS = 0x0002
 _ENDED_BY_US = 1
 
 
@@ -54,6 +56,8 @@ def declared(kernel32: Any) -> Any:
         ("AssignProcessToJobObject", boolean, (handle, handle)),
         ("TerminateJobObject", boolean, (handle, number)),
         ("CloseHandle", boolean, (handle,)),
+        ("GetCurrentProcess", handle, ()),
+        ("DuplicateHandle", boolean, (handle, handle, handle, ctypes.c_void_p, number, boolean, number)),
     ):
         function = getattr(kernel32, name)
         function.restype, function.argtypes = result, arguments
@@ -70,6 +74,14 @@ class Job:
         self.bound = bool(self._handle) and bool(kernel32.AssignProcessToJobObject(self._handle, process))
         if not self.bound:
             self.release()
+
+    def share(self, process: int) -> None:
+        """The process holds the job as well, unknowingly; where Windows refuses, it ends together with this program."""
+        ours, theirs = self._kernel32.GetCurrentProcess(), ctypes.c_void_p()
+        if self._handle:
+            self._kernel32.DuplicateHandle(
+                ours, self._handle, process, ctypes.addressof(theirs), 0, False, DUPLICATE_SAME_ACCESS
+            )
 
     def end_all(self) -> None:
         if self._handle:
