@@ -90,7 +90,8 @@ def borrowed_engine(folder: Path, window: Path, lender: Path) -> Path:
     packages = told([lender, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
     own = Path(told([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
     (own / "borrowed.pth").write_text(packages + "\n", encoding="utf-8")
-    marker = {"version": version(), "lock_sha256": "borrowed", "torch": "borrowed", "build": "cpu", "python": "3"}
+    lock = told([python, "-c", "from aegis_core.engine.parts import this_parts; print(this_parts().sha256)"]).strip()
+    marker = {"version": version(), "lock_sha256": lock, "torch": "borrowed", "build": "cpu", "python": "3"}
     (folder / "engine.json").write_text(json.dumps({**marker, "format": 1}), encoding="utf-8")
     return folder
 
