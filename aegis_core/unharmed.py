@@ -31,7 +31,8 @@ def require_unharmed(plan: Plan, step: Step, ctx: StepContext) -> None:
     names = () if step.shows_gaps else dict.fromkeys((*inputs_of(plan, step), *step.beside))
     wanted = [(name, ctx.run.output_path(a), a.sha256) for name in names for a in _built_on(ctx.run.done(name))]
     _require(wanted, ctx)
-    if step.id in LOAD_THE_BASE:  # only now is it sure that base.json can be read; fuse looks for itself
+    known = ctx.run.step_folder("prepare") / "base.json"
+    if step.id in LOAD_THE_BASE and known.is_file():  # only now is it sure that it can be read; fuse looks for itself
         base = read_base(ctx.run)
         _require([("prepare", base.path / name, sha256) for name, sha256 in base.files.items()], ctx)
 
