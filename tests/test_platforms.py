@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from aegis_core import platforms, stdio
-from aegis_core.child import Child, engine_environment
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_environment
 from aegis_core.events import StepCancelled
 from aegis_core.failures import UserError
 from aegis_core.platforms import Commitment

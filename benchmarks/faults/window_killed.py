@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from aegis_core.child import Child, engine_command
+from aegis_core.child import Child
+from aegis_core.engine.command import engine_command
 from aegis_core.run_directory import RunDirectory
 
 from .dose import Dose
