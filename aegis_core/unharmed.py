@@ -16,6 +16,8 @@ from .plan import Plan
 from .run_directory import Done, RunDirectory
 
 LOAD_THE_BASE = ("search", "train", "chat")
+READ_ITS_TOKENIZER = (*LOAD_THE_BASE, "fuse")
+PROSE = ".md"  # a model card may be written on: nothing reads it
 _BLOCK_BYTES = 1 << 24
 _TOLD_BYTES = 1 << 26
 _known: dict[tuple[str, int, int], str] = {}
@@ -23,18 +25,21 @@ _known: dict[tuple[str, int, int], str] = {}
 
 
 def require_unharmed(plan: Plan, step: Step, ctx: StepContext) -> None:
-    """UserError that names the first file which is not what its step left, or a weight file of the base model that is
-    not the one prepared.
+    """UserError that names the first file which is not what its step left, or a file of the base model that is not the
+    one prepared.
 
-    Evidence is not looked at: nothing builds on it. A step that shows gaps is not held up: it tells what is harmed.
+    A step that shows gaps is not held up: it tells what is harmed.
     """
     names = () if step.shows_gaps else dict.fromkeys((*inputs_of(plan, step), *step.beside))
     wanted = [(name, ctx.run.output_path(a), a.sha256) for name in names for a in _built_on(ctx.run.done(name))]
     _require(wanted, ctx)
     known = ctx.run.step_folder("prepare") / "base.json"
-    if step.id in LOAD_THE_BASE and known.is_file():  # only now is it sure that it can be read; fuse looks for itself
+    if step.id in READ_ITS_TOKENIZER and known.is_file():  # only now is it sure that it can be read
         base = read_base(ctx.run)
-        _require([("prepare", base.path / name, sha256) for name, sha256 in base.files.items()], ctx)
+        weights = base.files if step.id in LOAD_THE_BASE else {}  # fuse hashes them while it reads them
+        _require(
+            [("prepare", base.path / name, sha256) for name, sha256 in {**base.companions, **weights}.items()], ctx
+        )
 
 
 def _require(wanted: list[tuple[str, Path, str]], ctx: StepContext) -> None:
@@ -60,7 +65,7 @@ def remember(run: RunDirectory, done: Done) -> None:
 
 
 def _built_on(done: Done | None) -> tuple[Artifact, ...]:
-    return tuple(a for a in done.outputs if not a.evidence and a.sha256) if done else ()
+    return tuple(a for a in done.outputs if a.sha256 and not a.path.endswith(PROSE)) if done else ()
 
 
 def _is_known(path: Path, sha256: str) -> bool:

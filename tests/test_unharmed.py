@@ -74,6 +74,33 @@ def test_a_step_that_reads_more_than_its_inputs_looks_at_that_too(
     assert isinstance(failed, StepFailed) and "held_out.safetensors" in failed.reason
 
 
+@pytest.mark.parametrize("step", ["train", "fuse"])
+def test_a_tokenizer_that_is_another_than_the_prepared_one_is_noticed_before_it_is_used(
+    prepared: RunDirectory, pico_model: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    if step == "fuse":
+        last_of(prepared, "train")
+    path = pico_model / "tokenizer_config.json"
+    whole, times = flip_a_bit(path), path.stat()
+    another_process(monkeypatch)
+    try:
+        failed = last_of(prepared, step)
+    finally:
+        path.write_bytes(whole)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert isinstance(failed, StepFailed) and failed.reason == f"{path} is not as prepare left it."
+
+
+def test_what_was_measured_is_looked_at_before_the_next_stage_is_held_against_it(
+    prepared: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_of(prepared, "train")
+    flip_a_bit(prepared.path / "train" / "quality.json")
+    another_process(monkeypatch)
+    failed = last_of(prepared, "fuse")
+    assert isinstance(failed, StepFailed) and "quality.json is not as train left it" in failed.reason
+
+
 def test_a_base_model_that_is_another_than_the_prepared_one_is_noticed_before_the_training(
     prepared: RunDirectory, pico_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ from ..run_directory import RunDirectory, read_json, write_json
 class BaseModel:
     """`folder` holds config.json, tokenizer files and safetensors; `sha256` covers every weight file's hash.
 
-    `revision` is the resolved commit, "local" for a folder. `files` maps each weight file's name to its SHA-256;
-    `own_code` names the parts ("model", "tokenizer") that run the model's own program code, by the user's consent.
+    `revision` is the resolved commit, "local" for a folder. `files` maps each weight file's name to its SHA-256,
+    `companions` that of configuration, tokenizer, chat template and program code. `own_code` names the parts ("model",
+    "tokenizer") that run the model's own program code, by the user's consent.
     """
 
     source: str
@@ -25,6 +26,7 @@ class BaseModel:
     vocabulary_size: int
     tied_embeddings: bool
     files: dict[str, str] = field(default_factory=dict)
+    companions: dict[str, str] = field(default_factory=dict)
     own_code: tuple[str, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ from ..context import StepContext
 from ..events import Progress, note, warning
 from ..failures import UserError
 from ..plan import DEMO, ModelPlan
+from ..run_directory import sha256_of_file
 from . import demo, facts
 from .consent import Part, code_hash, own_code, require_consent
 from .hub import HubModel
@@ -82,6 +83,18 @@ def _from_hub(plan: ModelPlan, model: HubModel, ctx: StepContext, require_usable
     return base
 
 
+_READ_ALONG = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 _DEMO_NOTES = {
     "fetch": "Fetching the demo model, 93 MB, once.",
     "convert": "Converting the demo model into plain weights, once.",
@@ -134,8 +147,15 @@ def describe(
         vocabulary_size=head[0],
         tied_embeddings="lm_head.weight" not in shapes,
         files=hashes,
+        companions=_companions(folder, parts),
         own_code=parts,
     )
+
+
+def _companions(folder: Path, parts: tuple[Part, ...]) -> dict[str, str]:
+    """Name → SHA-256 of what the model is read from besides its weights."""
+    code = sorted(path.name for path in folder.glob("*.py")) if parts else []
+    return {name: sha256_of_file(folder / name) for name in (*_READ_ALONG, *code) if (folder / name).is_file()}
 
 
 def _announce(told: facts.ModelFacts, ctx: StepContext) -> None:

@@ -24,12 +24,6 @@ HOW = (
     "for search and train also what an attempt left that was cut off: study, checkpoints, metrics) is cut at a random "
     "place or gets random bytes flipped, its time and, where flipped, its size kept; then the step is run."
 )
-KNOWN = ("chat_template.jinja", "config.json", "tokenizer", "measured/", "base_logprobs", "quality.json")
-"""Losses that are explained: after prepare, a byte flipped under the same size and time is not noticed in these.
-
-Of the base model only the weights are known by hash, not its tokenizer and configuration; and what was measured is
-evidence, on which no weight is built, so it is not hashed before the next stage is measured beside it.
-"""
 CUT, FLIPPED = "cut", "flipped"
 READ_THE_BASE = ("prepare", "fuse", "train")
 CONTINUED = {"search": 0.6, "train": 0.6}
