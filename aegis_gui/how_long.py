@@ -16,12 +16,17 @@ def sentence(state: AppState, step: str) -> str:
     if state.run is None or status in (Status.EMPTY, Status.DISABLED):
         return ""
     if status is Status.DONE and (done := state.run.done(step)):
-        return filled("It took {time}.", time=text.duration(done.seconds))
+        return filled("It took {time}.", time=_unbroken(text.duration(done.seconds)))
     expected = pace.expected(state.run, state.plan, step)
     if expected is None:
         return tr("How long it takes here is known after the first time.")
     if expected.seconds < BRIEF_SECONDS:
         return tr("It takes less than a minute here.")
     if expected.alike:
-        return filled("It takes about {time} here, as it did before.", time=text.roughly(expected.seconds))
-    return filled("Judging by earlier runs, it takes about {time} here.", time=text.roughly(expected.seconds))
+        return filled("It takes about {time} here, as it did before.", time=_unbroken(text.roughly(expected.seconds)))
+    return filled("Judging by earlier runs, it takes about {time} here.", time=_unbroken(text.roughly(expected.seconds)))
+
+
+def _unbroken(time: str) -> str:
+    """No line ends between a figure and its unit."""
+    return time.replace(" ", "\N{NO-BREAK SPACE}")

@@ -163,6 +163,8 @@ def _place(widget: QWidget, window: QWidget) -> QRect:
 
 def _speaks_for_others(widget: QWidget | None, window: QWidget) -> bool:
     while widget is not None and widget is not window:
+        if widget.objectName() == "foreign words":
+            return True
         if any(kind.__name__ in ENGLISH_BY_NATURE for kind in type(widget).__mro__):
             return True
         widget = widget.parentWidget()

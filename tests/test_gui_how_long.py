@@ -27,9 +27,9 @@ def test_a_page_says_what_is_known_of_its_time_here(window: Window, tmp_path: Pa
     assert lead.text().endswith("How long it takes here is known after the first time.")
     pace.remember(run, run.plan(), "train", 754.0)
     window.state.change({"train.seed": 1})
-    assert lead.text().endswith("It takes about 13 min here, as it did before.")
+    assert lead.text().endswith("It takes about 13\N{NO-BREAK SPACE}min here, as it did before.")
     window.state.change({"train.steps": 3 * run.plan().train.steps})
-    assert lead.text().endswith("Judging by earlier runs, it takes about 38 min here.")
+    assert lead.text().endswith("Judging by earlier runs, it takes about 38\N{NO-BREAK SPACE}min here.")
     assert "here" not in window.step_page("search").lead.text(), "a step that is switched off takes no time"
 
 

@@ -84,6 +84,7 @@ class PreparePage(StepPage):
         self.facts = Facts()
         self.example_title = label(role="secondary")
         self.example = label(wraps=True)
+        self.example.setObjectName("foreign words")
         for widget in (self.facts, self.example_title, self.example):
             self.result.body.addWidget(widget)
         for section in (self.result, model, data, seen):
