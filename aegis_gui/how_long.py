@@ -11,9 +11,10 @@ BRIEF_SECONDS = 50
 
 
 def sentence(state: AppState, step: str) -> str:
-    """One sentence in the window's language; "" where there is no run, or the step is switched off."""
+    """One sentence in the window's language; "" where there is no run, the step is switched off, or at work: then the
+    time left stands above."""
     status = state.status(step)
-    if state.run is None or status in (Status.EMPTY, Status.DISABLED):
+    if state.run is None or status in (Status.EMPTY, Status.DISABLED, Status.RUNNING, Status.PAUSED):
         return ""
     if status is Status.DONE and (done := state.run.done(step)):
         return filled("It took {time}.", time=_unbroken(text.duration(done.seconds)))
@@ -24,7 +25,9 @@ def sentence(state: AppState, step: str) -> str:
         return tr("It takes less than a minute here.")
     if expected.alike:
         return filled("It takes about {time} here, as it did before.", time=_unbroken(text.roughly(expected.seconds)))
-    return filled("Judging by earlier runs, it takes about {time} here.", time=_unbroken(text.roughly(expected.seconds)))
+    return filled(
+        "Judging by earlier runs, it takes about {time} here.", time=_unbroken(text.roughly(expected.seconds))
+    )
 
 
 def _unbroken(time: str) -> str:

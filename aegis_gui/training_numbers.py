@@ -50,7 +50,7 @@ class TrainingNumbers(QFrame):
             case StepStarted():
                 if not event.resumed:
                     self.forget()
-                self._worked_before += self._now - self._started_at  # what lies between two attempts is no work
+                self._worked_before += self._attempt_seconds()  # what lies between two attempts is no work
                 self._pace.clear()
                 self._running, self._paused = True, False
                 self._started_at = self._now = event.at
@@ -103,9 +103,11 @@ class TrainingNumbers(QFrame):
         self._pace.append((progress.at, progress.done))
 
     def _elapsed(self) -> str:
-        return (
-            text.duration(self._worked_before + self._now - self._started_at) if self._started_at and self._now else ""
-        )
+        known = self._started_at and self._now
+        return text.duration(self._worked_before + self._attempt_seconds()) if known else ""
+
+    def _attempt_seconds(self) -> float:
+        return max(self._now - self._started_at, 0.0)  # a clock that was set back takes nothing away
 
     def _time_left(self) -> str:
         if self._paused:

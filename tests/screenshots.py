@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -133,8 +134,9 @@ def _train_views(window: Window, out: Path) -> list[Path]:
         area.verticalScrollBar().setValue(area.verticalScrollBar().maximum() * part // 3)
         found += [_picture(window, out, "train", f"settings{part}", *look) for look in _looks(window)]
     window.state.begin()
+    end = recorded_events("train")[-1].at
     for event in [*control_events(52), stamped(DIVERGED, "train")]:
-        window.state.receive(event)
+        window.state.receive(replace(event, at=end))
     found += [_picture(window, out, "train", "controls", *look) for look in _looks(window)]
     window.state.end()
     return found
