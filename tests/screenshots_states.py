@@ -23,6 +23,7 @@ from screenshots_study import scheduled, searched
 from aegis_core import events, freshness
 from aegis_core import plan as plans
 from aegis_core.plan import demo_plan
+from aegis_core.run_directory import RunDirectory
 from aegis_gui.window import SMALLEST, Window
 
 Picture = Callable[[Window, Path, str, str, str, str], Path]
@@ -57,8 +58,7 @@ def state_pictures(window: Window, runs: Path, out: Path, looks: list[tuple[str,
     """Every picture; `take` is screenshots._picture."""
     found: list[Path] = []
     for step in freshness.BY_ID:
-        before = recorded_run(runs / f"{step} 途中", plans.changed(demo_plan(), SEARCHED), last=_before(step))
-        window.state.open(before.path)
+        window.state.open(_up_to(step, runs / f"{step} 途中").path)
         window.state.begin()
         told = halfway(step)
         for event in told:
@@ -93,10 +93,16 @@ def halfway(step: str) -> list[events.Event]:
     return told[: max(len(told) // 2, 2)]
 
 
-def _before(step: str) -> str:
-    """The last recorded step that is done before this one begins."""
-    steps = list(freshness.BY_ID)
-    return steps[max(steps.index(step) - 1, 0)]
+def _up_to(step: str, path: Path) -> RunDirectory:
+    """A run in which everything before this step is done."""
+    plan, steps = plans.changed(demo_plan(), SEARCHED), list(freshness.BY_ID)
+    if step == steps[0]:
+        return RunDirectory.create(path, plan)
+    run = recorded_run(path, plan, last=steps[steps.index(step) - 1])
+    for optional in ("search", "schedule"):
+        if steps.index(optional) < steps.index(step):
+            mark_done(run, plan, optional)
+    return run
 
 
 def _failure(step: str) -> events.StepFailed:
