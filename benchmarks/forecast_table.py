@@ -1,8 +1,8 @@
 """What a training should take on an NVIDIA GPU, by the program's own forecast: no card, no model, nothing measured.
 
-    python benchmarks/forecast_table.py [--total-gb 12.0] [--others-gb 0.6] [--set section.field=value …] [BATCHxLENGTH …]
+    python benchmarks/forecast_table.py [--total-gb 12.0] [--others-gb 0.6] [--set section.field=value …] [CASE …]
 
-The shape is Phi-3.5-mini's, in 4 bits with the 8-bit optimiser. --others-gb is what desktop and other programs hold of
+A case is BATCHxLENGTH. The shape is Phi-3.5-mini's, in 4 bits with the 8-bit optimiser. --others-gb is what desktop and other programs hold of
 the card. What a card really took is told by benchmarks/cuda.py.
 """
 
