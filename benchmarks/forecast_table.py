@@ -2,8 +2,8 @@
 
     python benchmarks/forecast_table.py [--total-gb 12.0] [--others-gb 0.6] [--set section.field=value …] [CASE …]
 
-A case is BATCHxLENGTH. The shape is Phi-3.5-mini's, in 4 bits with the 8-bit optimiser. --others-gb is what desktop and other programs hold of
-the card. What a card really took is told by benchmarks/cuda.py.
+A case is BATCHxLENGTH, the shape Phi-3.5-mini's, in 4 bits with the 8-bit optimiser. --others-gb is what desktop and
+other programs hold of the card. What a card really took is told by benchmarks/cuda.py.
 """
 
 import argparse
