@@ -201,6 +201,15 @@ def test_every_setting_that_a_document_names_exists(page: Path) -> None:
             plan.get(Plan(), name)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_that_a_document_names_is_there(page: Path) -> None:
+    folders = ("aegis_core", "aegis_gui", "benchmarks", "packaging", "tests")
+    known = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    known |= {"start.py"}
+    named = re.findall(r"`([\w/]+\.py)`", FENCED.sub("", read(page)))
+    assert [name for name in named if not any(("/" + path).endswith("/" + name) for path in known)] == []
+
+
 def slug(title: str) -> str:
     """As GitHub makes anchors of headings."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
