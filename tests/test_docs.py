@@ -77,6 +77,18 @@ def test_no_event_is_described_that_there_is_not() -> None:
     assert described == events.KINDS.keys()
 
 
+def test_every_curve_that_the_engine_draws_is_described() -> None:
+    calls = [node for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    names = {call.args[0].value for call in calls
+             if ast.unparse(call.func) == "Metric" and isinstance(call.args[0], ast.Constant)}  # fmt: skip
+    shown = [node.value for node in trees()[ROOT / "aegis_core" / "training" / "watch.py"].body
+             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_SHOWN"]  # fmt: skip
+    names |= set(ast.literal_eval(shown[0]))
+    assert {"base_loss", "present_score", "alpha"} <= names
+    body = sections(read(ROOT / "docs" / "events.md"), 3)["Metric"]
+    assert [name for name in sorted(names) if f"`{name}`" not in body] == []
+
+
 # The run directory
 
 
