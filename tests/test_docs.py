@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from markdown_it import MarkdownIt
 from typer.core import TyperGroup
 
 from aegis_core import events, pipeline, plan
@@ -242,6 +243,14 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_document_names_a_registry_or_a_folder_of_one_machine(page: Path) -> None:
     assert [word for word in NOT_FOR_PUBLIC if word in read(page)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_emphasised_comes_out_so(page: Path) -> None:
+    """Beside Japanese letters two stars and a bracket are easily no mark at all."""
+    inline = [token for token in MarkdownIt().enable("table").parse(read(page)) if token.type == "inline"]
+    texts = [part.content for token in inline for part in token.children or () if part.type == "text"]
+    assert [text for text in texts if "**" in text] == []
 
 
 def test_each_readme_leads_to_the_other_at_its_top() -> None:
