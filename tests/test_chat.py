@@ -145,7 +145,7 @@ def test_an_answer_stops_between_tokens(backend: EmbeddedBackend) -> None:
 def test_a_control_token_ends_the_answer_and_is_not_shown(backend: EmbeddedBackend, pico_model: Path) -> None:
     ids = ChatPrompts(pico_model).token_ids(ASK)
     marker = ChatPrompts(pico_model).encode("<|im_start|>")[0]
-    request = backend._request(ids, SAMPLING) | {"logit_bias": [[marker, 100.0]]}
+    request = backend._request(ids, SAMPLING, from_cache=False) | {"logit_bias": [[marker, 100.0]]}
     chunks: list[dict[str, Any]] = []
     backend._llama.stream_completion(request, lambda chunk: chunks.append(chunk["choices"][0]) is None)
     assert "".join(chunk["text"] for chunk in chunks) == "" and chunks[-1]["finish_reason"] == "stop"

@@ -95,7 +95,7 @@ def test_both_backends_are_given_the_same_prompts_and_sampling(
             for messages in probe_conversations(with_system=True):
                 remote.answer(messages, SAMPLING, lambda text: None, lambda: False)
                 asked = server.chats[-1]
-                given = local._request(prompts.token_ids(messages), SAMPLING)
+                given = local._request(prompts.token_ids(messages), SAMPLING, from_cache=False)
                 led = prompts.bos if prompts.format.bos else ""
                 assert prompts.encode(led + server.rendered("aegis", asked["messages"])) == given["prompt"]
             options = asked["options"]
@@ -207,7 +207,7 @@ def test_llama_cpp_takes_every_setting_of_the_sampling(pico_model: Path, pico_gg
     backend = EmbeddedBackend(pico_gguf, prompts, 512)
     try:
         ids = prompts.token_ids(talk("Why?"))
-        told = backend._llama.complete({**backend._request(ids, SAMPLING), "max_tokens": 1, "verbose": True})
+        told = backend._llama.complete({**backend._request(ids, SAMPLING, from_cache=False), "max_tokens": 1, "verbose": True})
         used = told["__verbose"]["generation_settings"]
     finally:
         backend.close()
