@@ -20,7 +20,7 @@ import psutil
 from . import platforms
 from .engine.command import engine_environment
 from .events import TERMINAL, Event, Log, StepCancelled, StepFailed, StepStarted, decode, warning
-from .failures import killed
+from .failures import UserError, killed
 from .platforms import Bond
 
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
@@ -162,25 +162,19 @@ class Child:
     def _last_words(self, stage: str, exit_code: int) -> Event:
         if self._stopping or exit_code == _CANCELLED_EXIT:
             return StepCancelled(at=time.time(), stage=stage)
-        if exit_code in (-9, 137):
-            why = killed(exit_code)
-            return StepFailed(
-                why.reason,
-                why.advice,
-                self.stderr_tail(),
-                why.reason_template,
-                why.advice_template,
-                why.values,
-                at=time.time(),
-                stage=stage,
-            )
-        cause, advice = _explained(exit_code)
-        reason = "The engine ended without finishing: {cause}." if stage else "The engine could not start: {cause}."
         tail = self.stderr_tail()
-        if last := next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), ""):
-            reason += " Its last words: {words}"
-        values = {"cause": cause, "words": last[:300]}
-        return StepFailed(reason.format(**values), advice, tail, reason, advice, values, at=time.time(), stage=stage)
+        last = next((line.strip() for line in reversed(tail.splitlines()) if line.strip()), "")
+        why = killed(exit_code) if exit_code in (-9, 137) else _unfinished(stage, exit_code, last[:300])
+        return StepFailed(
+            why.reason,
+            why.advice,
+            tail,
+            why.reason_template,
+            why.advice_template,
+            why.values,
+            at=time.time(),
+            stage=stage,
+        )
 
 
 def kill_tree(pid: int, bond: Bond, timeout: float = 3.0) -> None:
@@ -210,14 +204,31 @@ def _stamped(log: Log) -> Log:
     return Log(log.level, log.text, log.template, log.values, at=time.time())
 
 
-def _explained(exit_code: int) -> tuple[str, str]:
-    """(cause, advice) of an exit that no event explains."""
-    again = "Run the step again; it continues where it stopped. The end of stderr.log says more."
+def _unfinished(stage: str, exit_code: int, words: str) -> UserError:
+    """What is known of an end that no event explains."""
+    cause = _cause(exit_code)
+    if not words:
+        return UserError(
+            "The engine ended without finishing: {cause}." if stage else "The engine could not start: {cause}.",
+            "Run the step again; it continues where it stopped. The end of stderr.log says more.",
+            cause=cause,
+        )
+    return UserError(
+        "The engine ended without finishing: {cause}. Its last words: {words}"
+        if stage
+        else "The engine could not start: {cause}. Its last words: {words}",
+        "Run the step again; it continues where it stopped. The end of stderr.log says more.",
+        cause=cause,
+        words=words,
+    )
+
+
+def _cause(exit_code: int) -> str:
     if exit_code < 0:
-        return f"signal {-exit_code} ({_signal_name(-exit_code)})", again
+        return f"signal {-exit_code} ({_signal_name(-exit_code)})"
     if exit_code >= 0xC0000000:  # Windows: an NTSTATUS
-        return f"exit code 0x{exit_code:08X}", again
-    return f"exit code {exit_code}", again
+        return f"exit code 0x{exit_code:08X}"
+    return f"exit code {exit_code}"
 
 
 def _signal_name(number: int) -> str:

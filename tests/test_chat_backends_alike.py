@@ -207,7 +207,9 @@ def test_llama_cpp_takes_every_setting_of_the_sampling(pico_model: Path, pico_gg
     backend = EmbeddedBackend(pico_gguf, prompts, 512)
     try:
         ids = prompts.token_ids(talk("Why?"))
-        told = backend._llama.complete({**backend._request(ids, SAMPLING, from_cache=False), "max_tokens": 1, "verbose": True})
+        told = backend._llama.complete(
+            {**backend._request(ids, SAMPLING, from_cache=False), "max_tokens": 1, "verbose": True}
+        )
         used = told["__verbose"]["generation_settings"]
     finally:
         backend.close()
