@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from ctypes import c_void_p
 from pathlib import Path
 
 import pytest
 from gui_parts import open_window, recorded_run
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import QCoreApplication, QEvent, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QApplication
 
@@ -125,27 +126,38 @@ def test_help_opens_the_notices_where_the_installer_put_them(
     assert "Apache License 2.0" in sheet.about.text()
 
 
+@pytest.fixture
+def lasting(qapp: QApplication) -> Iterator[QApplication]:
+    """The application of all tests: that the last window closed must not end the loops of those that come later."""
+    qapp.setQuitOnLastWindowClosed(False)
+    yield qapp
+    QCoreApplication.removePostedEvents(qapp, QEvent.Type.Quit)
+    qapp.setQuitOnLastWindowClosed(True)
+    QTimer.singleShot(0, qapp.quit)
+    qapp.exec()  # only a new beginning makes Qt forget that it was told to quit
+
+
 def test_a_rehearsal_of_a_finished_run_shows_everything_and_ends_well(
-    qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lasting: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AEGIS_PREFERENCES", str(tmp_path / "window.ini"))
     run = recorded_run(tmp_path / "run 儀式")
-    with open_window(qapp) as window:
+    with open_window(lasting) as window:
         window.state.open(run.path)
         window.home.opened.emit()
         Rehearsal(window, tmp_path / "account.json").begin()
-        code = qapp.exec()
+        code = lasting.exec()
     account = json.loads((tmp_path / "account.json").read_text(encoding="utf-8"))
     assert (code, account["failure"]) == (0, "")
     assert account["steps"] == [] and "train ja dark" in account["shown"]
 
 
 def test_a_rehearsal_without_a_run_says_so_and_ends_badly(
-    qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lasting: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AEGIS_PREFERENCES", str(tmp_path / "window.ini"))
-    with open_window(qapp) as window:
+    with open_window(lasting) as window:
         Rehearsal(window, tmp_path / "account.json").begin()
-        code = qapp.exec()
+        code = lasting.exec()
     assert code == 1
     assert "no run is open" in json.loads((tmp_path / "account.json").read_text(encoding="utf-8"))["failure"]
