@@ -8,6 +8,7 @@ from .i18n import filled, tr
 from .state import AppState
 
 BRIEF_SECONDS = 50
+BRIEF_STEPS = ("check", "report")  # a matter of seconds everywhere: nobody has to wait for the first time to know
 
 
 def sentence(state: AppState, step: str) -> str:
@@ -20,7 +21,7 @@ def sentence(state: AppState, step: str) -> str:
         return filled("It took {time}.", time=_unbroken(text.duration(done.seconds)))
     expected = pace.expected(state.run, state.plan, step)
     if expected is None:
-        return tr("How long it takes here is known after the first time.")
+        return "" if step in BRIEF_STEPS else tr("How long it takes here is known after the first time.")
     if expected.seconds < BRIEF_SECONDS:
         return tr("It takes less than a minute here.")
     if expected.alike:

@@ -25,6 +25,7 @@ def test_a_page_says_what_is_known_of_its_time_here(window: Window, tmp_path: Pa
     window.state.open(run.path)
     lead = window.step_page("train").lead
     assert lead.text().endswith("How long it takes here is known after the first time.")
+    assert "first time" not in window.step_page("check").lead.text(), "its page says that it takes seconds"
     pace.remember(run, run.plan(), "train", 754.0)
     window.state.change({"train.seed": 1})
     assert lead.text().endswith("It takes about 13\N{NO-BREAK SPACE}min here, as it did before.")
