@@ -1,6 +1,7 @@
 """A small sheet for how AEGIS behaves on this desktop: at the end of a run, and when its window is closed."""
 
 from PySide6.QtCore import QEvent, Signal
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from .desktop import Desktop
@@ -63,7 +64,12 @@ class SettingsSheet(QDialog):
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.LanguageChange:
             self.retranslate()
+            self._fit()
         super().changeEvent(event)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._fit()
 
     def retranslate(self) -> None:
         self.setWindowTitle(tr("Settings"))
@@ -84,6 +90,13 @@ class SettingsSheet(QDialog):
         self.preferences.notify = self.notify.isChecked()
         self.preferences.sound = self.sound.isChecked()
         self.preferences.at_close = AtClose(self.at_close.currentData())
+
+    def _fit(self) -> None:
+        """Room for every line: Qt gives a new sheet two thirds of the screen at most, and none when words grow."""
+        layout = self.layout()
+        assert layout is not None
+        layout.activate()
+        self.resize(self.width(), max(self.height(), layout.totalHeightForWidth(self.width())))
 
     def _lay_out(self) -> None:
         sound = QHBoxLayout()

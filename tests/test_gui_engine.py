@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gui_parts import open_window, recorded_run
+from gui_parts import clipped, open_window, recorded_run
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -154,3 +154,14 @@ def test_an_engine_that_is_there_is_not_spoken_of(frozen: tuple[Window, EngineSh
     window, _, place = frozen
     complete(place)
     assert window.engine is not None and not window.engine.needed
+
+
+def test_the_settings_keep_room_for_every_line_when_the_language_changes(qapp: QApplication) -> None:
+    with open_window(qapp) as window:
+        window.show_settings()
+        sheet = window._settings
+        assert sheet is not None
+        sheet.resize(480, 100)  # as on a screen that is low
+        window.language.use("ja")
+        QApplication.processEvents()
+        assert clipped(sheet) == []
