@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 CODE = sorted([*(ROOT / "aegis_core").rglob("*.py"), *(ROOT / "aegis_gui").rglob("*.py")])
 FENCED = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
-NOT_FOR_PUBLIC = ("pypi.org", "pythonhosted", "download.pytorch.org", "/work/", "/tmp/", "/root/", "/home/")
+NOT_FOR_PUBLIC = ("/tmp/", "/root/", "/home/")
 FILES = (".json", ".jsonl", ".py", ".md", ".html", ".safetensors", ".db", ".svg", ".gguf")
 
 
