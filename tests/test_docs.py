@@ -241,7 +241,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_document_names_a_registry_or_a_folder_of_one_machine(page: Path) -> None:
+def test_no_document_names_a_folder_of_one_machine(page: Path) -> None:
     assert [word for word in NOT_FOR_PUBLIC if word in read(page)] == []
 
 
