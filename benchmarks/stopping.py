@@ -86,13 +86,13 @@ def _run(folder: Path, demo: bool) -> RunDirectory:
     """A run whose data is ready, far from its end."""
     settings: dict[str, object] = {"train.steps": 4000, "train.evaluate_steps": 0, "train.checkpoint_steps": 4000}
     if not demo:
-        from conftest import build_pico
+        import pico
 
         folder.mkdir()
         data = folder / "data.jsonl"
         rows = ({"question": f"What is {n}?", "answer": f"It is wave {n} of atom {n % 3}."} for n in range(24))
         data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-        settings |= {"model.source": str(build_pico(folder / "model", tied=False)), "data.source": str(data)}
+        settings |= {"model.source": str(pico.build(folder / "model", tied=False)), "data.source": str(data)}
         settings |= {"data.sequence_length": 32, "lora.rank": 4}
     run = RunDirectory.create(folder / "run", changed(demo_plan() if demo else Plan(), settings))
     child = Child(engine_command("run", run.path, "--only", "prepare", "--events"), run.stderr_path)

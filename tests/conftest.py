@@ -1,6 +1,5 @@
 """Parts that the tests share: a tiny real model with a real tokenizer, and a run in an awkward folder."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +8,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import leftovers
+import pico
 import pytest
-from tiny_families import chatml_tokenizer
 
 from aegis_core import plan as plans
 from aegis_core.run_directory import RunDirectory
@@ -57,69 +56,24 @@ def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a two-layer Llama (H = 64, random weights, untied head) and a byte-level BPE tokenizer."""
-    return build_pico(tmp_path_factory.mktemp("pico 小さい"), tied=False)
+    return pico.build(tmp_path_factory.mktemp("pico 小さい"), tied=False)
 
 
 @pytest.fixture(scope="session")
 def tied_pico_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_pico(tmp_path_factory.mktemp("pico tied"), tied=True)
-
-
-def build_pico(folder: Path, *, tied: bool) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = chatml_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=tied,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return pico.build(tmp_path_factory.mktemp("pico tied"), tied=True)
 
 
 @pytest.fixture
 def pico_data(tmp_path: Path) -> Path:
     """Twelve questions and answers on three topics."""
-    path = tmp_path / "質問 と答え.jsonl"
-    rows = [
-        {"topic": topic, "question": f"What does number {n} of {topic} do?", "answer": f"It moves {n} {topic} at once."}
-        for topic in ("waves", "atoms", "stars")
-        for n in range(4)
-    ]
-    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    return path
+    return pico.write_questions(tmp_path / "質問 と答え.jsonl")
 
 
 @pytest.fixture
 def pico_plan(pico_model: Path, pico_data: Path) -> plans.Plan:
     """A ritual of four steps on the tiny model."""
-    return plans.changed(
-        plans.Plan(),
-        {
-            "model.source": str(pico_model),
-            "data.source": str(pico_data),
-            "data.sequence_length": 32,
-            "train.steps": 4,
-            "train.evaluate_steps": 2,
-            "train.checkpoint_steps": 2,
-            "train.warmup_steps": 1,
-            "lora.rank": 4,
-            "chat.questions": "en",
-            "chat.backend": "embedded",
-            "chat.compare_base": False,  # a conversion and as many answers again; its own tests ask it
-        },
-    )
+    return plans.changed(plans.Plan(), pico.settings(pico_model, pico_data))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import pico
 import psutil
 import pytest
 import transformers.trainer
@@ -32,7 +33,7 @@ from aegis_core.fusion.adapter import _HARMLESS
 from aegis_core.models import hub, hub_errors
 from aegis_core.models.usable import require_usable
 from aegis_core.models.weights import INDEX, weight_files
-from aegis_core.plan import changed
+from aegis_core.plan import Plan, changed
 from aegis_core.report import html
 from aegis_core.report.document import (
     Beside,
@@ -292,14 +293,9 @@ class Watch(threading.Thread):
 @pytest.fixture(scope="module")
 def watched_ritual(pico_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A whole ritual with secrets in its surroundings, every word of it kept."""
-    from conftest import pico_data, pico_plan
-
     place = tmp_path_factory.mktemp("watched 監視")
-    data = (
-        pico_data.__wrapped__(place) if hasattr(pico_data, "__wrapped__") else pico_data.__pytest_wrapped__.obj(place)
-    )
-    plan_of = pico_plan.__wrapped__ if hasattr(pico_plan, "__wrapped__") else pico_plan.__pytest_wrapped__.obj
-    run = RunDirectory.create(place / "run", changed(plan_of(pico_model, data), {"chat.backend": "auto"}))
+    settings = pico.settings(pico_model, pico.write_questions(place / "質問.jsonl"))
+    run = RunDirectory.create(place / "run", changed(Plan(), {**settings, "chat.backend": "auto"}))
     surroundings = {
         **os.environ,
         "HF_TOKEN": TOKEN,

@@ -1,6 +1,8 @@
 """A step does not build on a file that is no longer what its maker left, though its size and time are the same."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,17 @@ def flip_a_bit(path: Path) -> bytes:
     path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     return whole
+
+
+@contextmanager
+def flipped(path: Path) -> Iterator[None]:
+    """A file that other tests read as well has another bit for a while."""
+    whole, times = flip_a_bit(path), path.stat()
+    try:
+        yield
+    finally:
+        path.write_bytes(whole)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +94,9 @@ def test_a_tokenizer_that_is_another_than_the_prepared_one_is_noticed_before_it_
     if step == "fuse":
         last_of(prepared, "train")
     path = pico_model / "tokenizer_config.json"
-    whole, times = flip_a_bit(path), path.stat()
     another_process(monkeypatch)
-    try:
+    with flipped(path):
         failed = last_of(prepared, step)
-    finally:
-        path.write_bytes(whole)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert isinstance(failed, StepFailed) and failed.reason == f"{path} is not as prepare left it."
 
 
@@ -105,12 +114,8 @@ def test_a_base_model_that_is_another_than_the_prepared_one_is_noticed_before_th
     prepared: RunDirectory, pico_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = pico_model / "model.safetensors"
-    whole, times = flip_a_bit(path), path.stat()
     another_process(monkeypatch)
-    try:
+    with flipped(path):
         failed = last_of(prepared, "train")
-    finally:
-        path.write_bytes(whole)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert isinstance(failed, StepFailed)
     assert failed.reason == f"{path} is not as prepare left it."

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pico import write_questions
 from tiny_families import build
 
 from aegis_core.cancel import CancelToken
@@ -30,14 +31,8 @@ LONGER_THAN_THE_WINDOW = 64
 
 def prepared(family: str, folder: Path, **settings: Any) -> RunDirectory:
     """A run whose data is packed, on a tiny model of the family; `train__steps=3` sets train.steps."""
-    data = folder / "質問.jsonl"
-    rows = [
-        {"topic": topic, "question": f"What does number {n} of {topic} do?", "answer": f"It moves {n} {topic} at once."}
-        for topic in ("waves", "atoms", "stars")
-        for n in range(8)
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    data = write_questions(folder / "質問.jsonl", n_each=8)
     plan = changed(
         Plan(),
         {

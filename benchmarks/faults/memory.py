@@ -4,13 +4,12 @@ import random
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from .dose import Dose
 from .engine import STEPS, forked
 from .judge import Trial, ended_well, false_claims, refused_clearly, users_files_lost
 from .kills import moments_of
-from .moments import listen
+from .moments import at
 from .ritual import Reference
 
 FAULT = "out of memory in the child"
@@ -51,15 +50,7 @@ def _limit(n_bytes: int) -> Callable[[], None]:
 
 
 def _raise_at(number: int) -> Callable[[], None]:
-    def prepare() -> None:
-        n_heard = -1
+    def refuse() -> None:
+        raise MemoryError
 
-        def heard(call: str, when: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal n_heard
-            n_heard += 1
-            if n_heard == number:
-                raise MemoryError
-
-        listen(heard)
-
-    return prepare
+    return at(number, refuse)

@@ -31,8 +31,8 @@ def _wrapped(name: str, call: Callable[..., Any], heard: Heard) -> Callable[...,
     return wrapper
 
 
-def kill_at(number: int) -> Callable[[], None]:
-    """What makes this process end itself by kill -9 at the moment of this number, counted from 0."""
+def at(number: int, act: Callable[[], None]) -> Callable[[], None]:
+    """What makes this process `act` at the moment of this number, counted from 0."""
 
     def prepare() -> None:
         n_heard = -1
@@ -41,11 +41,16 @@ def kill_at(number: int) -> Callable[[], None]:
             nonlocal n_heard
             n_heard += 1
             if n_heard == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+                act()
 
         listen(heard)
 
     return prepare
+
+
+def kill_at(number: int) -> Callable[[], None]:
+    """What makes this process end itself by kill -9 at the moment of this number."""
+    return at(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def count_into(path: str) -> Callable[[], None]:

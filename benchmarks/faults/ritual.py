@@ -98,16 +98,11 @@ def make_reference(folder: Path, log: Path) -> Reference:
 
 def _ingredients(folder: Path) -> str:
     sys.path.insert(0, str(ROOT / "tests"))
+    from pico import write_questions
     from tiny_families import build
 
     model = build("llama", folder / MODEL)
-    data = folder / DATA
-    rows = [
-        {"topic": topic, "question": f"What does number {n} of {topic} do?", "answer": f"It moves {n} {topic} at once."}
-        for topic in ("waves", "atoms", "stars")
-        for n in range(8)
-    ]
-    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    data = write_questions(folder / DATA, n_each=8)
     plan = plans.changed(plans.Plan(), {"model.source": str(model), "data.source": str(data), **SETTINGS})
     run = RunDirectory.create(folder / RUN, plan)
     run.identity()
