@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ def killed(exit_code: int) -> UserError:
 
 
 def _foreign(error: BaseException) -> UserError:
-    if _is_disk_full(error):
+    if any(map(_is_disk_full, _chain(error))):
         advice = "Free some space or choose another drive, then run this step again; earlier results are untouched."
         if isinstance(error, OSError) and error.filename:
             return UserError("The disk is full: {path} could not be written.", advice, path=error.filename)
@@ -95,6 +95,14 @@ def _foreign(error: BaseException) -> UserError:
         kind=type(error).__name__,
         text=" ".join(str(error).split())[:300],
     )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from: libraries put errors of the system into words of their own."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
 
 
 def _is_disk_full(error: BaseException) -> bool:

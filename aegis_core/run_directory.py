@@ -24,6 +24,8 @@ from .events import Artifact
 from .failures import UsageError, UserError
 from .plan import Plan
 from .replacing import rename as rename
+from .sealed import damaged, sealed, unsealed
+from .sealed import sha256_of_json as sha256_of_json
 
 FORMAT = 1
 BEGUN = "begun.json"  # the settings and inputs of an attempt
@@ -159,7 +161,7 @@ class RunDirectory:
         ]
         row = asdict(done) | {"settings_sha256": done.settings_sha256, "outputs": rows}
         self.step_folder(step).mkdir(parents=True, exist_ok=True)
-        write_json(self.step_folder(step) / "done.json", row)
+        write_json(self.step_folder(step) / "done.json", sealed(row))
         return done
 
     def name_of(self, path: Path) -> str:
@@ -231,12 +233,11 @@ def read_done(folder: Path, name: str = "done.json") -> Done | None:
                 path=path,
                 version=row.get("version", "?"),
             )
+        row = unsealed(row)
         known = {f.name: row[f.name] for f in fields(Done) if f.name in row}
         return Done(**known | {"outputs": tuple(Artifact(**a) for a in row["outputs"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            "{path} is damaged: {problem}.", "Delete that file and run the step again.", path=path, problem=error
-        ) from error
+        raise damaged(path, error) from error
 
 
 @contextmanager
@@ -326,8 +327,3 @@ def sync_folder(path: Path) -> None:
 def sha256_of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_of_json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

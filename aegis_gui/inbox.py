@@ -9,15 +9,16 @@ from PySide6.QtCore import QObject, QThread, QTimer
 from aegis_core.events import Event
 
 INTERVAL_MILLISECONDS = 50
-SLICE_SECONDS = 0.02
+FLOODED_MILLISECONDS = 4  # while more waits than one turn could hand on
+SLICE_SECONDS = 0.01
 MOST_WAITING = 4_000
 PAUSE_SECONDS = 0.005
 
 
 class Inbox(QObject):
-    """Any thread may `put`; the window's thread hands events on 20 times a second.
+    """Any thread may `put`; the window's thread hands events on 20 times a second, and in a flood turn after turn.
 
-    One turn works for 20 ms at most, so that a flood of events never freezes the window. Whoever brings more than are
+    One turn works for 10 ms at most, so that a flood of events never freezes the window. Whoever brings more than are
     handed on waits: the pipe fills up and the engine becomes slower, instead of the window larger and larger.
     """
 
@@ -53,3 +54,4 @@ class Inbox(QObject):
         until = time.perf_counter() + SLICE_SECONDS
         while self._waiting and time.perf_counter() < until:
             self._deliver(self._waiting.popleft())
+        self._timer.setInterval(FLOODED_MILLISECONDS if self._waiting else INTERVAL_MILLISECONDS)

@@ -101,6 +101,13 @@ class Window(QMainWindow):
         self._show_flow()
         self.page_shown.emit(name)
 
+    def go(self, place: str) -> None:
+        """Where a page leads: to another page, or to the engine's sheet."""
+        if place == "engine":
+            self.show_engine()
+        else:
+            self.show_page(place)
+
     def step_page(self, name: str) -> "StepPage":
         """The page of a step, made on first use and shown the step's past."""
         if name not in self.pages:
@@ -109,7 +116,7 @@ class Window(QMainWindow):
             page = kind(self.state)
             page.run_requested.connect(self.run_step)
             page.mend_requested.connect(self.apply_and_run)
-            page.go_requested.connect(self.show_page)
+            page.go_requested.connect(self.go)
             page.set_theme(self.appearance.theme)
             page.retranslate()
             page.plan_changed()

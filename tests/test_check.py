@@ -17,6 +17,8 @@ from aegis_core.cancel import CancelToken
 from aegis_core.chat.ollama_state import look
 from aegis_core.context import StepContext
 from aegis_core.diagnoses import graphics, reach
+from aegis_core.engine import remedy as remedies
+from aegis_core.engine.place import Place
 from aegis_core.events import CheckRow, Event
 from aegis_core.hardware import Gpu
 from aegis_core.plan import Plan, changed, demo_plan
@@ -112,8 +114,23 @@ def test_torch_is_judged_together_with_the_card(
 
 def test_a_torch_that_cannot_be_loaded_is_missing_and_nothing_works_without_it() -> None:
     row = graphics.torch_row("DLL load failed: fbgemm.dll", CARD)
-    assert (row.status, row.fix) == ("missing", check.REINSTALL)
+    assert (row.status, row.fix, row.mend) == ("missing", "python start.py", "")
     assert row.name in check.ESSENTIAL
+
+
+def test_what_mends_a_package_depends_on_how_it_came_here_with_fake_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remedies, "engine_place", lambda: Place(tmp_path / "エンジン 1"))
+    broken = graphics.torch_row("DLL load failed", CARD)
+    assert (broken.fix, broken.mend) == ("python start.py", "")
+    monkeypatch.setattr(remedies, "_CHECKOUT", tmp_path)
+    assert graphics.torch_row("DLL load failed", CARD).fix == "pip install --force-reinstall aegis"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "エンジン 1" / "environment"))
+    built_for_cpu = graphics.torch_row(fake_torch(None, False), CARD)  # type: ignore[arg-type]
+    assert (built_for_cpu.fix, built_for_cpu.mend) == ("aegis engine repair installs the CUDA build.", "engine")
+    old_driver = graphics.torch_row(fake_torch("12.6", False), CARD)  # type: ignore[arg-type]
+    assert old_driver.fix == "Update the NVIDIA driver, then aegis engine repair."
 
 
 def test_without_an_essential_package_the_step_fails_with_one_sentence(tmp_path: Path) -> None:

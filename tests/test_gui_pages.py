@@ -138,6 +138,30 @@ def test_what_is_missing_stands_first_and_a_button_leads_where_the_window_can_he
     assert begun.pages["chat"].isVisible()
 
 
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "checkout"])
+def test_only_the_frozen_window_offers_to_repair_its_engine(
+    begun: Window, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    monkeypatch.setattr("aegis_gui.pages.check.is_frozen", lambda: frozen)
+    shown: list[str] = []
+    monkeypatch.setattr(begun, "show_engine", lambda: shown.append("engine"))
+    begun.show_page("check")
+    page = begun.pages["check"]
+    assert isinstance(page, CheckPage)
+    begun.state.begin()
+    begun.state.receive(stamped(events.StepStarted(), "check"))
+    row = events.CheckRow("torch", "missing", "DLL load failed", "aegis engine repair", "engine")
+    begun.state.receive(stamped(row, "check"))
+    begun.state.end()
+    assert "aegis engine repair" in texts(page)
+    buttons = [button for button in page.summary.findChildren(QPushButton) if not button.isHidden()]
+    assert [button.text() for button in buttons] == (["Repair the engine"] if frozen else [])
+    for button in buttons:
+        button.click()
+    assert shown == ["engine"] * frozen
+    assert begun.page == "check"
+
+
 def test_the_preparation_shows_licence_size_and_counts(finished: Window) -> None:
     finished.show_page("prepare")
     said = texts(finished.pages["prepare"])

@@ -160,6 +160,7 @@ def test_a_marker_of_a_newer_format_and_a_damaged_one_are_explained(disk_run: Ru
     disk_run.write_done("check", {"a": 1}, {}, [], 1.0)
     path = disk_run.path / "check" / "done.json"
     row = json.loads(path.read_text(encoding="utf-8"))
+    del row["self_sha256"]  # as older versions wrote it
     path.write_text(json.dumps(row | {"format": 99, "version": "9.0"}), encoding="utf-8")
     with pytest.raises(UserError, match="newer"):
         disk_run.done("check")
@@ -169,6 +170,17 @@ def test_a_marker_of_a_newer_format_and_a_damaged_one_are_explained(disk_run: Ru
     for damage in ("", "[]", '{"outputs": 3}', '{"step": "check"}'):
         path.write_text(damage, encoding="utf-8")
         with pytest.raises(UserError, match="damaged"):
+            disk_run.done("check")
+
+
+def test_a_marker_of_which_one_letter_is_another_is_damaged_whatever_it_says_now(disk_run: RunDirectory) -> None:
+    disk_run.write_done("check", {"a": 1}, {"prepare": "0f"}, [], 1.0)
+    path = disk_run.path / "check" / "done.json"
+    whole = path.read_text(encoding="utf-8")
+    for before, after in (('"a": 1', '"a": 3'), ('"0f"', '"1f"'), ('"check"', '"chekk"')):
+        assert before in whole
+        path.write_text(whole.replace(before, after), encoding="utf-8")
+        with pytest.raises(UserError, match=r"done\.json is damaged"):
             disk_run.done("check")
 
 

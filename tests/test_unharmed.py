@@ -11,7 +11,7 @@ from aegis_core import unharmed
 from aegis_core.cancel import CancelToken
 from aegis_core.events import Event, StepFailed, StepFinished
 from aegis_core.pipeline import BY_ID, State, run_steps, states
-from aegis_core.run_directory import RunDirectory
+from aegis_core.run_directory import RunDirectory, read_json
 
 
 @pytest.fixture
@@ -108,6 +108,22 @@ def test_what_was_measured_is_looked_at_before_the_next_stage_is_held_against_it
     another_process(monkeypatch)
     failed = last_of(prepared, "fuse")
     assert isinstance(failed, StepFailed) and "quality.json is not as train left it" in failed.reason
+
+
+@pytest.mark.parametrize("place", [0.05, 0.5, 0.999], ids=["head", "middle", "end"])
+def test_predictions_of_the_base_that_are_not_as_written_are_made_again(
+    prepared: RunDirectory, place: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_of(prepared, "train")
+    path = prepared.path / "train" / "base_logprobs.safetensors"
+    whole, times = bytearray(path.read_bytes()), path.stat()
+    damaged = bytearray(whole)
+    damaged[int(len(whole) * place)] ^= 1
+    path.write_bytes(damaged)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))  # another process keeps nothing it knew
+    assert isinstance(last_of(prepared, "fuse"), StepFinished)
+    assert path.read_bytes() == whole
+    assert read_json(prepared.path / "fuse" / "quality.json")["fused"]["kl"] is not None
 
 
 def test_a_base_model_that_is_another_than_the_prepared_one_is_noticed_before_the_training(

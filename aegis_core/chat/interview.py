@@ -9,6 +9,7 @@ from ..context import StepContext
 from ..events import Progress, Sample, Token, warning
 from ..failures import UserError
 from ..plan import Plan
+from ..sealed import sealed
 from .backend import Answer, Backend, Sampling
 from .judge import judge
 from .ollama_model import OllamaBackend
@@ -16,7 +17,7 @@ from .questions import Question
 from .session import open_backend
 from .template import Message
 from .template_check import PromptCheck
-from .transcript import append_row, read_rows
+from .transcript import append_row, read_answers
 from .verdict import Surprise
 
 Row = dict[str, Any]
@@ -28,7 +29,7 @@ def interview(plan: Plan, ctx: StepContext, model: str, questions: Sequence[Ques
 
     UserError if there is nothing to talk to, if its prompts are not the tokenizer's, or if an answer breaks off.
     """
-    rows = read_rows(path)
+    rows = read_answers(path)
     answered = {row["question"] for row in rows}
     ctx.emit(Progress(len(rows), len(questions), "answers", PHASES[model]))
     if missing := [question for question in questions if question.question not in answered]:
@@ -38,7 +39,7 @@ def interview(plan: Plan, ctx: StepContext, model: str, questions: Sequence[Ques
             for question in missing:
                 ctx.cancel.check()
                 rows.append(_asked(plan, ctx, backend, model, question) | {"prompt_check": check})
-                append_row(path, rows[-1])
+                append_row(path, sealed(rows[-1]))
                 ctx.emit(Progress(len(rows), len(questions), "answers", PHASES[model]))
             _free_memory(backend)
         finally:

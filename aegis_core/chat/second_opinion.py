@@ -17,7 +17,7 @@ from .base_gguf import base_gguf
 from .interview import Row, interview, judged
 from .questions import Question
 from .session import exported_gguf
-from .transcript import read_rows, rows_as_text
+from .transcript import read_answers, rows_as_text
 
 BYTES_PER_PARAMETER = 2  # F16
 
@@ -28,7 +28,7 @@ def ask_base(
     """The base's transcript beside the model's own; no rows and the reason why where it could not be asked."""
     if not plan.chat.compare_base:
         return [], "chat.compare_base is off"
-    if len(read_rows(path)) < len(questions):
+    if len(read_answers(path)) < len(questions):
         _tell_cost(ctx, own)
     try:
         return interview(plan, ctx, "base", questions, path), ""
@@ -39,7 +39,7 @@ def ask_base(
 
 def measure_surprise(plan: Plan, ctx: StepContext, transcripts: Iterable[Path], questions: Sequence[Question]) -> None:
     """Put the base's loss on every answer into the transcripts, with the verdicts that follow; once for each answer."""
-    found = {path: read_rows(path) for path in transcripts}
+    found = {path: read_answers(path) for path in transcripts}
     known = {question.question: question for question in questions}
     waiting = [(path, i) for path, rows in found.items() for i, row in enumerate(rows) if not _measured(row)]
     if not waiting:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..journal import cut_torn_line
+from ..sealed import damaged, sealed, unsealed
 
 Row = dict[str, Any]
 
@@ -21,9 +22,17 @@ def read_rows(path: Path) -> list[Row]:
     return [json.loads(line) for line in whole.decode().split("\n") if line]  # splitlines would cut at U+2028
 
 
+def read_answers(path: Path) -> list[Row]:
+    """The whole rows of a transcript, which are sealed; UserError if one is not what was written."""
+    try:
+        return [unsealed(row) for row in read_rows(path)]
+    except (ValueError, AttributeError) as error:
+        raise damaged(path, error) from error
+
+
 def rows_as_text(rows: list[Row]) -> str:
-    """A whole file of them."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    """A whole transcript."""
+    return "".join(json.dumps(sealed(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def append_row(path: Path, row: Row) -> None:

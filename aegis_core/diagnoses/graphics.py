@@ -6,30 +6,37 @@ from types import ModuleType
 from typing import Any
 
 from .. import hardware, platforms
+from ..engine.remedy import remedy
 from ..events import CheckRow
 from ..plan import DEMO, Plan
 
-REINSTALL = "python start.py"
 _GB = 1e9
 _LITTLE_VRAM_BYTES = 7.5 * _GB
 _TAKEN_BYTES = 2.5 * _GB  # a desktop with a browser takes less
 
 
+def package_row(name: str, found: str) -> CheckRow:
+    """A package that cannot be used, and what brings it."""
+    mending = remedy()
+    return CheckRow(name, "missing", found, mending.command, mending.mend)
+
+
 def torch_row(torch: ModuleType | str, card: hardware.Gpu | None) -> CheckRow:
     """`torch` is the module, or in words why it cannot be loaded."""
     if isinstance(torch, str):
-        return CheckRow("torch", "missing", torch, REINSTALL)
+        return package_row("torch", torch)
     version, cuda = str(torch.__version__), torch.version.cuda
     if card is None:
         return CheckRow("torch", "ok", version)
     if cuda is None:
         found = f"{version} cannot use the {card.name}: it is built for the processor alone"
-        return CheckRow("torch", "warning", found, f"{REINSTALL} installs the CUDA build.")
+        mending = remedy()
+        return CheckRow("torch", "warning", found, f"{mending.command} installs the CUDA build.", mending.mend)
     if not torch.cuda.is_available():
         found = f"{version} for CUDA {cuda}, but the driver {card.driver} does not run it"
         if _older(card.cuda, cuda):
             found = f"{version} needs CUDA {cuda}, but the driver {card.driver} is too old: it runs up to {card.cuda}"
-        fix = "Update the NVIDIA driver, then python start.py."
+        fix = f"Update the NVIDIA driver, then {remedy().command}."
         return CheckRow("torch", "warning", found, fix, "nvidia_driver")
     return CheckRow("torch", "ok", f"{version}, CUDA {cuda}")
 
@@ -42,7 +49,7 @@ def bitsandbytes_row(cuda: bool) -> CheckRow:
     except metadata.PackageNotFoundError:
         if not cuda:
             return CheckRow(name, "ok", "not needed without CUDA")
-        return CheckRow(name, "missing", "not installed", REINSTALL)
+        return package_row(name, "not installed")
     if not cuda:
         return CheckRow(name, "ok", version)
     try:
@@ -50,7 +57,9 @@ def bitsandbytes_row(cuda: bool) -> CheckRow:
     except (ImportError, OSError, RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
         words = " ".join(str(error).split())[:200]
         found = f"{version} cannot quantise on the GPU: {words}"
-        return CheckRow(name, "warning", found, "python start.py mends it; until then train without quantisation.")
+        mending = remedy()
+        fix = f"{mending.command} mends it; until then train without quantisation."
+        return CheckRow(name, "warning", found, fix, mending.mend)
     return CheckRow(name, "ok", version)
 
 

@@ -22,11 +22,12 @@ from ..models.identity import BaseModel, read_base
 from ..models.loading import device, load_model
 from ..plan import Plan
 from ..run_directory import sha256_of_file, sha256_of_json
+from ..sealed import is_whole
 from ..soul.gate import Gate, load_soul
 from ..training.gated_model import GatedModel
 from .measurement import Measurement, load_measurement, save_measurement, tokens_sha256
 from .precision import dtype_of_run, place_of
-from .quality import Quality, quality_of, read_quality, token_losses, write_quality
+from .quality import Quality, finite, quality_of, token_losses, write_quality
 from .reading import Decoder, LogitsOf, plain
 from .reference import Distance, ToBase, chosen_places, made_of, recording
 
@@ -81,7 +82,9 @@ class Chain:
         model in memory."""
         of = self.made_of([], _name(self.dtype))
         measured = self.kept("base", of)
-        return quality_of(measured) if measured else self.keep("base", self._base_measured(self._places()), of)
+        if measured and not self._is_reference_harmed() and not self._has_room_for_more(measured):
+            return quality_of(measured)
+        return self.keep("base", self._base_measured(self._places()), of)
 
     def adapted(self, stage: str, adapter: Path, soul: Path | None = None) -> Quality:
         """The unquantised base with the adapter in a folder and, where one is given, the gate in a soul file.
@@ -147,32 +150,38 @@ class Chain:
         if not path.is_file():
             return None
         measured, found = load_measurement(path)
-        return measured if found == of else None
+        if found != of:
+            return None
+        self._sum_up()  # what stands there may be damaged
+        return measured
 
     def keep(self, stage: str, measured: Measurement, of: dict[str, str]) -> Quality:
         """Leave a stage's numbers on the disk and its quality in quality.json; UserError if the loss is no number."""
-        summary = self.ctx.folder / "quality.json"
-        stages = read_quality(summary) if summary.is_file() else {}
-        stages[stage] = quality_of(measured)
-        write_quality(summary, stages)
+        quality = finite(quality_of(measured))
         save_measurement(self.path(stage), measured, of)
-        return stages[stage]
+        self._sum_up()
+        return quality
 
     def forget(self, stage: str) -> None:
         """Take back what was kept of a stage that this run no longer has."""
-        summary = self.ctx.folder / "quality.json"
-        stages = read_quality(summary) if summary.is_file() else {}
-        if stages.pop(stage, None):
-            write_quality(summary, stages)
-        self.path(stage).unlink(missing_ok=True)
+        if self.path(stage).is_file():
+            self.path(stage).unlink()
+            self._sum_up()
 
     def path(self, stage: str) -> Path:
         return self.ctx.folder / "measured" / f"{stage}.safetensors"
 
+    def _sum_up(self) -> None:
+        """quality.json from every stage that was measured in this step."""
+        stages = {path.stem: quality_of(load_measurement(path)[0]) for path in self._measured()}
+        write_quality(self.ctx.folder / "quality.json", stages)
+
+    def _measured(self) -> list[Path]:
+        return sorted((self.ctx.folder / "measured").glob("*.safetensors"))
+
     def files(self) -> list[Path]:
         """Everything that is kept in this step's folder, to be declared as evidence."""
-        found = sorted((self.ctx.folder / "measured").glob("*.safetensors"))
-        return [self.ctx.folder / "quality.json", *found]
+        return [self.ctx.folder / "quality.json", *self._measured()]
 
     def forget_base(self) -> None:
         """Delete the base's predictions; whoever needs them again makes them again."""
@@ -182,9 +191,18 @@ class Chain:
     def _reference(self) -> Path:
         return self.ctx.run.step_folder("train") / "base_logprobs.safetensors"
 
+    def _is_reference_harmed(self) -> bool:
+        return self.n_kl > 0 and self._reference.is_file() and self._stored() is None
+
+    def _has_room_for_more(self, base: Measurement) -> bool:
+        """Whether a full disk once held KL to fewer tokens than wanted, and holds it no more."""
+        compared = 0 if base.divergences is None else len(base.divergences)
+        return compared < min(self.n_kl, self.held_out.n_counted) == len(self._places())
+
     def _stored(self) -> ToBase | None:
-        wanted = self.made_of([], _name(self.dtype))
-        return ToBase(self._reference) if self.n_kl and made_of(self._reference).items() >= wanted.items() else None
+        wanted, path = self.made_of([], _name(self.dtype)), self._reference
+        fits = self.n_kl and made_of(path).items() >= wanted.items()
+        return ToBase(path) if fits and is_whole(path) else None
 
     def _places(self) -> Tensor:
         """The counted tokens to compare at; says so where the disk has no room for all of them."""

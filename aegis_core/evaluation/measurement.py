@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..data.packed import Packed
-from ..failures import UserError
 from ..fixed_order import in_fixed_order
 from ..run_directory import atomic
+from ..sealed import KEY, UNSEALED, damaged, is_whole, seal
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def save_measurement(path: Path, measurement: Measurement, made_of: dict[str, st
     if measurement.divergences is not None:
         tensors["divergences"] = measurement.divergences
     with atomic(path) as draft:
-        draft.write_bytes(in_fixed_order(tensors, made_of))
+        draft.write_bytes(in_fixed_order(tensors, made_of | UNSEALED))
+        seal(draft)
 
 
 def load_measurement(path: Path) -> tuple[Measurement, dict[str, str]]:
@@ -66,9 +67,9 @@ def load_measurement(path: Path) -> tuple[Measurement, dict[str, str]]:
             made_of = dict(file.metadata() or {})
         losses = tensors["losses"]
     except (SafetensorError, KeyError) as error:
-        raise UserError(
-            "{path} is damaged: {problem}.", "Delete that file and run the step again.", path=path, problem=error
-        ) from error
+        raise damaged(path, error) from error
+    if made_of.pop(KEY, None) and not is_whole(path):  # older versions sealed nothing
+        raise damaged(path, "it does not say what was written")
     return Measurement(losses, tensors.get("divergences")), made_of
 
 

@@ -2,7 +2,8 @@
 
 base_logprobs.safetensors: `places` (k,) int64, which of the counted held-out tokens (0, 1, … in the order of the data)
 are compared, evenly spread; `log_probabilities` (k, V) float16, the base's distribution there. Read back, each row
-is normalised again in float64, so that it is a distribution and no divergence is negative.
+is normalised again in float64, so that it is a distribution and no divergence is negative. No marker vouches for the
+file, for it may be deleted and made again at any time: its own header holds the hash of all the rest.
 """
 
 import shutil
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..fusion.shard_writer import TensorSpec, file_header
 from ..run_directory import atomic
+from ..sealed import UNSEALED, seal
 
 MOST_BYTES = 2_000_000_000
 FREE_SHARE = 4  # a quarter of the free space may be used
@@ -84,12 +86,13 @@ def recording(path: Path, places: Tensor, vocabulary_size: int, made_of: dict[st
     ]
     with atomic(path) as draft:
         with draft.open("wb") as file:
-            header = file_header(specs, made_of)
+            header = file_header(specs, made_of | UNSEALED)
             file.write(len(header).to_bytes(8, "little") + header + places.numpy().tobytes())
             yield Recording(file, places)
         missing = 8 + len(header) + sum(spec.n_bytes for spec in specs) - draft.stat().st_size
         if missing:
             raise ValueError(f"the base's predictions lack {missing} bytes")
+        seal(draft)
 
 
 def chosen_places(n_counted: int, n_wanted: int, vocabulary_size: int, folder: Path) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 from ..context import StepContext
 from ..evaluation.measurement import Measurement
 from ..failures import UserError
-from ..run_directory import read_json, sha256_of_file, sha256_of_json, write_json
+from ..run_directory import sha256_of_file, sha256_of_json, write_json
+from ..sealed import read_sealed, sealed
 from .draft import Source
 from .gguf_file import GgufFile
 from .metadata import RUN_KEY
@@ -34,14 +35,14 @@ class Records:
         marker = self._marker(kind)
         if not (marker.is_file() and path.is_file()):
             return None
-        record = read_json(marker)
+        record = read_sealed(marker)
         if record["content"] != self._content or record["path"] != str(path):
             return None
         row: dict[str, Any] = record["row"]
         return row if sha256_of_file(path) == row["sha256"] else None
 
     def keep(self, kind: str, path: Path, row: dict[str, Any]) -> None:
-        write_json(self._marker(kind), {"content": self._content, "path": str(path), "row": row})
+        write_json(self._marker(kind), sealed({"content": self._content, "path": str(path), "row": row}))
 
     def _marker(self, kind: str) -> Path:
         return self._ctx.folder / f"finished-{kind}.json"

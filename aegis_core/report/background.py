@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..command_line import flat
+from ..engine.remedy import remedy
 from ..plan import Plan
 from .document import Block, Cell, Code, Mark, Missing, Mono, Picture, Section, Table, Text, Words, facts_table, gap
 from .phrases import STEP_TITLES, Translate
@@ -303,8 +304,8 @@ def commands(row: dict[str, Any], t: Translate) -> Section:
     versions = ", ".join(f"{name} {found}" for name, found in row["versions"].items() if found and name in NAMED)
     blocks: list[Block] = [Text(text), Code(tuple(row["commands"]), "sh")]
     if versions:
-        made = "This one was made with {versions}; python start.py installs the versions that AEGIS pins."
-        blocks.append(Text(t(made, versions=versions)))
+        made = "This one was made with {versions}; {command} installs the versions that AEGIS pins."
+        blocks.append(Text(t(made, versions=versions, command=remedy().command)))
     blocks.append(
         Text(
             t(

@@ -7,7 +7,8 @@ from .. import plan as plans
 from ..context import StepContext
 from ..events import Metric, Progress, note, warning
 from ..plan import Plan
-from ..run_directory import read_json, write_json
+from ..run_directory import write_json
+from ..sealed import read_sealed, sealed
 from .applying import SETTINGS, changes_of
 from .space import trial_plan
 from .study import Placed, TrialFailed, Tried
@@ -25,7 +26,7 @@ def present_settings(plan: Plan, ctx: StepContext, n_tokens: int, train: Train) 
     """
     path = ctx.folder / PRESENT
     if path.is_file():
-        kept: dict[str, Any] = read_json(path)
+        kept = read_sealed(path)
         ctx.emit(Metric("present_loss", 0, kept["value"]))
         return kept
     settings = {name: plans.get(plan, name) for name in SETTINGS.values()}
@@ -36,7 +37,7 @@ def present_settings(plan: Plan, ctx: StepContext, n_tokens: int, train: Train) 
     except TrialFailed as failure:
         row = {"settings": settings, "value": None, "reason": str(failure)}
         ctx.emit(warning("The present settings came to no score: {problem}", problem=str(failure)))
-    write_json(path, row)
+    write_json(path, sealed(row))
     ctx.emit(Metric("present_loss", 0, row["value"]))
     ctx.emit(Progress(1, 1, "runs", "present settings"))
     return row
@@ -50,7 +51,7 @@ def repeated(
     Runs made before are kept; a run without a score is None.
     """
     path, n = ctx.folder / REPEATS, plan.search.repeats
-    kept = {(row["trial"], row["seed"]): row for row in (read_json(path) if path.is_file() else [])}
+    kept = {(row["trial"], row["seed"]): row for row in (read_sealed(path)["rows"] if path.is_file() else [])}
     rows: list[dict[str, Any]] = []
     settings = {"best": changes_of("search", best.trial.params), "present": present["settings"]}
     for i in range(n):
@@ -61,7 +62,7 @@ def repeated(
                 ctx.emit(Progress(2 * i + j, 2 * n, "runs", "other seeds"))
                 row[name] = _value(plans.changed(plan, changes | {"train.seed": seed}), n_tokens, train)
                 kept[best.position, seed] = row
-                write_json(path, list(kept.values()))
+                write_json(path, sealed({"rows": list(kept.values())}))
         rows.append(row)
     if n:
         ctx.emit(Progress(2 * n, 2 * n, "runs", "other seeds"))

@@ -7,7 +7,7 @@ from ..chat.interview import interview
 from ..chat.questions import load_questions
 from ..chat.second_opinion import ask_base, measure_surprise
 from ..chat.template_check import summary as summary_of_prompts
-from ..chat.transcript import read_rows
+from ..chat.transcript import read_answers
 from ..context import StepContext
 from ..events import Verdict
 from ..plan import Plan
@@ -24,7 +24,7 @@ def run(plan: Plan, ctx: StepContext) -> None:
     rows = interview(plan, ctx, "aegis", questions, own)
     base_rows, why_not = ask_base(plan, ctx, questions, rows, base)
     measure_surprise(plan, ctx, [own, base] if base_rows else [own], questions)
-    rows, base_rows = read_rows(own), read_rows(base) if base_rows else []
+    rows, base_rows = read_answers(own), read_answers(base) if base_rows else []
     ctx.artifact(own)
     if base_rows:
         ctx.artifact(base)

@@ -16,7 +16,7 @@ from .. import hardware, platforms
 from ..chat.ollama_state import look
 from ..context import StepContext
 from ..diagnoses import graphics, memory, places, reach
-from ..diagnoses.graphics import REINSTALL
+from ..engine.remedy import remedy
 from ..events import CheckRow
 from ..failures import UserError
 from ..gguf_export.file_types import FILE_TYPES
@@ -45,7 +45,10 @@ def run(plan: Plan, ctx: StepContext) -> None:
     ctx.artifact(path)
     if missing := [row.name for row in rows if row.status == "missing" and row.name in ESSENTIAL]:
         raise UserError(
-            "Nothing can work without {names}.", "{command} installs it.", names=", ".join(missing), command=REINSTALL
+            "Nothing can work without {names}.",
+            "{command} installs it.",
+            names=", ".join(missing),
+            command=remedy().command,
         )
 
 
@@ -86,14 +89,14 @@ def _python() -> CheckRow:
     found = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info < (3, 14):
         return CheckRow("Python", "ok", found)
-    return CheckRow("Python", "missing", found, "Install Python 3.11, 3.12 or 3.13, then python start.py.")
+    return CheckRow("Python", "missing", found, f"Install Python 3.11, 3.12 or 3.13, then {remedy().command}.")
 
 
 def _utf8() -> CheckRow:
     encoding = locale.getpreferredencoding(do_setlocale=False)
     if sys.flags.utf8_mode or encoding.lower().replace("-", "") == "utf8":
         return CheckRow("UTF-8", "ok", "mode on" if sys.flags.utf8_mode else encoding)
-    return CheckRow("UTF-8", "warning", encoding, "Set the environment variable PYTHONUTF8=1; python start.py does.")
+    return CheckRow("UTF-8", "warning", encoding, "Set the environment variable PYTHONUTF8=1, then check again.")
 
 
 def _runtimes() -> Iterator[CheckRow]:
@@ -121,7 +124,7 @@ def _package(name: str) -> CheckRow:
     try:
         return CheckRow(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
-        return CheckRow(name, "missing", "not installed", REINSTALL)
+        return graphics.package_row(name, "not installed")
 
 
 def _disks(plan: Plan, folder: Path) -> Iterator[CheckRow]:

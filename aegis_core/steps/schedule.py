@@ -9,7 +9,8 @@ from ..context import StepContext
 from ..events import Log, Metric, Progress, note, warning
 from ..failures import UserError
 from ..plan import Plan
-from ..run_directory import read_json, sha256_of_json, write_json
+from ..run_directory import sha256_of_json, write_json
+from ..sealed import read_sealed, sealed
 from ..search.applying import changes_of
 from ..search.sampler import n_startup_trials
 from ..search.schedule_space import suggest
@@ -66,9 +67,9 @@ def _present(plan: Plan, ctx: StepContext) -> dict[str, Any]:
         judgement = judged(plan, {})
         settings = {f"soul.schedule.{name}": value for name, value in plan.soul.schedule.model_dump().items()}
         converged = dict(judgement.notes)["converged"]
-        write_json(path, {"settings": settings, "value": judgement.value, "converged": converged})
+        write_json(path, sealed({"settings": settings, "value": judgement.value, "converged": converged}))
     ctx.artifact(path, evidence=True)
-    row: dict[str, Any] = read_json(path)
+    row = read_sealed(path)
     ctx.emit(Metric("present_score", 0, row["value"]))
     return row
 
@@ -112,7 +113,7 @@ def _trained(plan: Plan, ctx: StepContext, finalists: list[Placed], present: dic
     from ..search.short_run import ShortRuns  # loads torch, which the search by score does without
 
     path = ctx.folder / TRIED
-    kept = {row["number"]: row for row in (read_json(path) if path.is_file() else [])}
+    kept = {row["number"]: row for row in (read_sealed(path)["rows"] if path.is_file() else [])}
     n_tokens = token_budget(plan, plan.schedule.tokens_per_trial, (plan.train.batch_size,))
     candidates: list[tuple[int | None, float, dict[str, Any]]] = [
         (placed.position, float(placed.trial.value or 0.0), changes_of("schedule", placed.trial.params))
@@ -131,7 +132,7 @@ def _trained(plan: Plan, ctx: StepContext, finalists: list[Placed], present: dic
             kept[number] = row | {"loss": result.value, "reason": "", **dict(result.notes)}
         except TrialFailed as failure:
             kept[number] = row | {"loss": None, "reason": str(failure)}
-        write_json(path, list(kept.values()))
+        write_json(path, sealed({"rows": list(kept.values())}))
     ctx.emit(Progress(len(candidates), len(candidates), "schedules", "trying the best"))
     ctx.artifact(path, evidence=True)
     rows = [kept[number] for number, _, _ in candidates]

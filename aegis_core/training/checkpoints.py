@@ -5,13 +5,20 @@ import shutil
 from pathlib import Path
 
 from ..run_directory import read_json, rename, sha256_of_file, sync, sync_folder, write_json
+from .metrics import METRICS
 
 MANIFEST = "files.json"
+DRAFT = "checkpoint.part"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def seal(draft: Path, folder: Path, step: int) -> Path:
-    """Give a complete draft folder its name, checkpoint-000123, with every file's hash in it and all on disk."""
+    """Give a complete draft folder its name, checkpoint-000123, with every file's hash in it and all on disk.
+
+    The rows of the metrics so far go in as well: those in `folder` have no hash before the training is finished.
+    """
+    if (folder / METRICS).is_file():
+        shutil.copyfile(folder / METRICS, draft / METRICS)
     files = sorted(path for path in draft.iterdir() if path.is_file())
     write_json(draft / MANIFEST, {path.name: sha256_of_file(path) for path in files})
     for path in files:
@@ -26,6 +33,12 @@ def seal(draft: Path, folder: Path, step: int) -> Path:
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint whose files are all there with the recorded hashes; a damaged one is passed over."""
     return next((path for path in reversed(_sorted(folder)) if _is_whole(path)), None)
+
+
+def drop_draft(folder: Path) -> None:
+    """Take away what a kill left half made, or made and not yet cleared: the last checkpoint has no next one that
+    would."""
+    shutil.rmtree(folder / DRAFT, ignore_errors=True)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.packed import IGNORED, Packed
 from ..evaluation.measurement import load_measurement
-from ..run_directory import read_json
+from ..sealed import read_sealed
 from ..soul.transition import Transition, transition
 from .arms import CONTROL_KINDS, FINISHED, LOSSES, Arm, Kind
 from .metrics import read_metrics
@@ -59,7 +59,7 @@ def compare(arms: Sequence[Arm], train: Path, held_out: Packed) -> Comparison:
     orders = range(max(arm.order for arm in arms) + 1)
     pairs = {kind: [k for k in orders if Arm("gated", k) in arms and Arm(kind, k) in arms] for kind in CONTROL_KINDS}
     return Comparison(
-        {arm.name: read_json(arm.folder(train) / FINISHED)[arm.kind] for arm in arms},
+        {arm.name: read_sealed(arm.folder(train) / FINISHED)[arm.kind] for arm in arms},
         {kind: pair([_held_out_difference(kind, k, train) for k in ks], held_out) for kind, ks in pairs.items() if ks},
         transition({kind: [_loss_difference(kind, k, train) if k in ks else None for k in orders]
                     for kind, ks in pairs.items()}),

@@ -6,7 +6,7 @@ has a folder control/<kind>-<order> with its own checkpoints; a finished arm kee
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -15,10 +15,11 @@ from ..context import StepContext
 from ..data.packed import Packed
 from ..evaluation.chain import free_memory, tokens_sha256
 from ..evaluation.measurement import save_measurement
-from ..evaluation.quality import quality_of, token_losses, write_quality
+from ..evaluation.quality import finite, quality_of, token_losses
 from ..events import Log, Progress, note
 from ..plan import Plan
 from ..run_directory import atomic_folder, write_json
+from ..sealed import sealed
 from .arms import FINISHED, LOSSES, MAIN, Arm, Kind, finished, plan_of, wanted
 from .comparison import Comparison, Pairing, compare
 from .gated_model import GatedModel, gated_for_training
@@ -124,7 +125,7 @@ def _finish(arm: Arm, ctx: StepContext, gated: GatedModel, held_out: Packed) -> 
     gated.eval()
     measured = token_losses(gated, held_out, ctx.cancel, progress)
     save_measurement(folder / LOSSES, measured, {"tokens": tokens_sha256(held_out)})
-    write_quality(folder / FINISHED, {arm.kind: quality_of(measured)})
+    write_json(folder / FINISHED, sealed({arm.kind: asdict(finite(quality_of(measured)))}))
 
 
 def _declare(arm: Arm, ctx: StepContext) -> None:

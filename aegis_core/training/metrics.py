@@ -7,6 +7,8 @@ from typing import Any
 
 from ..run_directory import write_text
 
+METRICS = "metrics.jsonl"
+
 
 class MetricsFile:
     """Appends rows; on resume it is first cut back to the checkpoint's step, so that no step stands twice."""
@@ -36,9 +38,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
     return rows
+
+
+def restore_metrics(folder: Path, checkpoint: Path) -> None:
+    """Put back the rows that the checkpoint holds, unless they stand in `folder`, the last perhaps more complete.
+
+    Checkpoints of older versions hold none.
+    """
+    wanted, found = read_metrics(checkpoint / METRICS), read_metrics(folder / METRICS)
+    n = len(wanted)
+    if not n or (found[: n - 1] == wanted[:-1] and len(found) >= n and _completes(wanted[-1], found[n - 1])):
+        return
+    write_text(folder / METRICS, (checkpoint / METRICS).read_text(encoding="utf-8"))
+
+
+def _completes(row: dict[str, Any], other: object) -> bool:
+    return isinstance(other, dict) and row.items() <= other.items()

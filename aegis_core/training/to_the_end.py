@@ -8,6 +8,7 @@ from ..plan import Plan
 from ..soul.schedule import alpha_at
 from . import checkpoints
 from .gated_model import GatedModel
+from .metrics import restore_metrics
 from .processes import Job, call_helpers
 from .trainable import load_trainable
 from .trainer import fit
@@ -15,9 +16,14 @@ from .watch import Watch
 
 
 def resume_point(folder: Path) -> tuple[Path | None, int]:
-    """The newest whole checkpoint in `folder` and how many steps were done in it."""
+    """The newest whole checkpoint in `folder` and how many steps were done in it; drafts are cleared away, and the metrics
+    put right."""
+    checkpoints.drop_draft(folder)
     newest = checkpoints.newest(folder)
-    return newest, 0 if newest is None else checkpoints.step_of(newest)
+    if newest is None:
+        return None, 0
+    restore_metrics(folder, newest)
+    return newest, checkpoints.step_of(newest)
 
 
 def train_to_the_end(

@@ -250,7 +250,7 @@ class _GatedTrainer(Trainer):
         self._step_started = time.monotonic()
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self._folder / "checkpoint.part")
+        return str(self._folder / checkpoints.DRAFT)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._hooks.before_checkpoint()

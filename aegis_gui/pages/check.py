@@ -4,6 +4,7 @@ from PySide6.QtCore import QSize, QUrl
 from PySide6.QtGui import QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import QGridLayout, QLabel, QPushButton, QToolButton, QWidget
 
+from aegis_core.engine.place import is_frozen
 from aegis_core.events import CheckRow, Event
 
 from .. import theme as themes
@@ -28,13 +29,15 @@ LINKS = {
     "ollama_download": "https://ollama.com/download",
     "hub_token": "https://huggingface.co/settings/tokens",
 }
-PAGES = {"ollama": "chat"}
+PAGES = {"ollama": "chat", "engine": "engine"}
+ONLY_FROZEN = "engine"  # any other window has no engine of its own to repair
 MENDS = {
     "nvidia_driver": mark("Open NVIDIA's driver page"),
     "visual_cpp": mark("Get the runtime from Microsoft"),
     "ollama_download": mark("Open the download page"),
     "hub_token": mark("Open the page of tokens"),
     "ollama": mark("Go to Ollama's panel"),
+    "engine": mark("Repair the engine"),
 }
 
 
@@ -112,7 +115,7 @@ class CheckPage(StepPage):
         copy.setAccessibleName(filled("Copy how to mend “{name}”", name=said(row.name)))
         copy.clicked.connect(lambda _=False, text=row.fix: QGuiApplication.clipboard().setText(text))
         self.grid.addWidget(copy, line, 4)
-        if row.mend in MENDS:
+        if row.mend in MENDS and (row.mend != ONLY_FROZEN or is_frozen()):
             button = QPushButton(tr(MENDS[row.mend]))
             button.setAccessibleDescription(said(row.fix))
             button.clicked.connect(lambda _=False, mend=row.mend: self._mend(mend))

@@ -15,6 +15,7 @@ from . import (
     memory,
     older,
     ollama,
+    own_files,
     power,
     together,
     window_killed,
@@ -36,6 +37,7 @@ class Fault(Protocol):
 FAULTS: dict[str, Fault] = {
     "kill": kills,
     "damage": damage,
+    "own files": own_files,
     "disk": disks,
     "power": power,
     "together": together,

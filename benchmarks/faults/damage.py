@@ -21,12 +21,12 @@ from .ritual import DATA, MODEL, Reference
 FAULT = "a damaged input file"
 HOW = (
     "Every file that lies there when a step begins (plan, markers, results of earlier steps, model folder, data file; "
-    "for search and train also what an attempt left that was cut off: study, checkpoints, metrics) is cut at a random "
-    "place or gets random bytes flipped, its time and, where flipped, its size kept; then the step is run."
+    "for the long steps also what an attempt left that was cut off: study, checkpoints, metrics, answers) is cut at a "
+    "random place or gets random bytes flipped, its time and, where flipped, its size kept; then the step is run."
 )
 CUT, FLIPPED = "cut", "flipped"
 READ_THE_BASE = ("prepare", "fuse", "train")
-CONTINUED = {"search": 0.6, "train": 0.6}
+CONTINUED = {"search": 0.6, "schedule": 0.6, "train": 0.6, "fuse": 0.6, "export": 0.6, "chat": 0.6}
 # What a run writes on its own account while it refuses, or moves aside: no result.
 OWN = ("events.jsonl", "stderr.log", "lock", "report.json", "report.md", "report.html", "previous/")
 UNREAD = ("events.jsonl", "stderr.log", "lock", "conversations/", "/begun.json", "id")
@@ -84,8 +84,7 @@ def _trial(
     path = (reference.folder if outside else run.path) / name
     whole = path.read_bytes()
     times = path.stat()
-    spoiled = _spoiled(whole, way, chance)
-    path.write_bytes(spoiled)
+    path.write_bytes(spoiled(whole, way, chance))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     before = hashes(run.path)
     try:
@@ -146,7 +145,7 @@ def _plan_text(folder: Path) -> str:
         return ""
 
 
-def _spoiled(content: bytes, way: str, chance: random.Random) -> bytes:
+def spoiled(content: bytes, way: str, chance: random.Random) -> bytes:
     if not content:
         return b"\x00"
     if way == CUT:

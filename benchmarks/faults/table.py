@@ -33,23 +33,12 @@ def markdown(trials: Mapping[str, Sequence[Trial]], hows: Mapping[str, str], com
     lines += [f"| **all** | | {_counts(everything)} |", ""]
     if lost := [trial for trial in everything if trial.lost]:
         lines += ["## Lost", "", *(f"- {t.fault}, {t.place}, {t.way}, seed {t.seed}: {t.lost}" for t in lost), ""]
-    if any(trial.lost.startswith("not noticed") for trial in everything):
-        lines += [damage_known(), ""]
     lines += ["## How each is made, and what came of it", ""]
     for fault, found in trials.items():
         ways = Counter(trial.way for trial in found if trial.way)
         came = ", ".join(f"{way} {n}" for way, n in ways.most_common())
         lines.append(f"- **{fault}.** {hows[fault]}" + (f" Trials: {came}." if came else ""))
     return "\n".join(lines) + "\n"
-
-
-def damage_known() -> str:
-    """Why some of the losses are."""
-    return (
-        "Explained: after prepare, a byte flipped under the same size and time is not noticed in tokenizer and "
-        "configuration of the base model's folder, of which only the weights are known by hash; nor in evidence "
-        "(losses measured at an earlier stage, quality.json), on which no weight is built."
-    )
 
 
 def _counts(trials: Sequence[Trial]) -> str:
