@@ -30,6 +30,7 @@ from aegis_core.report.evidence import Evidence
 from aegis_core.report.facts import studies as studies_of
 from aegis_core.report.phrases import translator
 from aegis_core.run_directory import RunDirectory, read_json, write_json
+from aegis_core.sealed import read_sealed
 from aegis_core.search.applying import allowed, apply_trial, trial_changes
 from aegis_core.search.short_run import ShortRuns
 from aegis_core.search.space import suggest, token_budget, trial_plan
@@ -55,7 +56,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, of: Any) -> list[Plan]:
 def test_the_present_settings_are_measured_on_the_same_tokens(prepared_context: StepContext) -> None:
     ctx, events = heard(prepared_context)
     search_step.run(search_plan(search__compare=True), ctx)
-    best, present = read_json(ctx.folder / "best.json"), read_json(ctx.folder / "present.json")
+    best, present = read_json(ctx.folder / "best.json"), read_sealed(ctx.folder / "present.json")
     assert best["present"] == present and present["tokens"] == best["tokens"] == 1024
     assert present["settings"]["train.learning_rate"] == Plan().train.learning_rate
     assert best["better_by"] == pytest.approx(present["value"] - best["value"])
@@ -80,11 +81,11 @@ def test_the_present_settings_are_measured_once_and_not_after_the_best_took_thei
 ) -> None:
     asked = losses(monkeypatch, lambda plan: plan.train.learning_rate)
     search_step.run(search_plan(search__compare=True), prepared_context)
-    first = read_json(prepared_context.folder / "present.json")
+    first = read_sealed(prepared_context.folder / "present.json")
     search_step.run(
         search_plan(search__compare=True, search__n_trials=6, train__learning_rate=0.5), heard(prepared_context)[0]
     )
-    assert read_json(prepared_context.folder / "present.json") == first and len(asked) == 7
+    assert read_sealed(prepared_context.folder / "present.json") == first and len(asked) == 7
     assert read_json(prepared_context.folder / "best.json")["present"] == first
 
 

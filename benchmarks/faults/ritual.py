@@ -25,6 +25,7 @@ TIMES = frozenset(
     (
         "seconds", "finished_at", "at", "seconds_in_steps", "seconds_this_attempt", "tokens_per_second", "started_at",
         "peak_vram_bytes", "peak_ram_bytes", "first_token_seconds", "written_at", "peak_bytes", "measured_bytes",
+        "self_sha256",  # covers the others of these
     )
 )  # fmt: skip
 # What tells of a course or of the machine and not of a result.
