@@ -85,6 +85,7 @@ class Window(QMainWindow):
         self.setMinimumSize(*SMALLEST)
         if not self.restoreGeometry(preferences.geometry):
             self.resize(1280, 800)
+        self._choose_disk()
         self.machine.start()
 
     # ---- pages
@@ -367,13 +368,17 @@ class Window(QMainWindow):
         self.machine.pid = self.runner.pid
 
     def _on_run_opened(self) -> None:
-        self.machine.disk = self.state.run.path if self.state.run else None
+        self._choose_disk()
         for page in self.pages.values():
             page.plan_changed()
             page.show_run(self.state.view)
         self.log.show_run(self.state.view)
         self.greeting.greet()
         self._name_window()
+
+    def _choose_disk(self) -> None:
+        """Free space is told of the drive that the run lies on, or that the next one would."""
+        self.machine.disk = self.state.run.path if self.state.run else self.home.folder
 
     def _name_window(self) -> None:
         run = self.state.run

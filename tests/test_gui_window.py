@@ -80,6 +80,17 @@ def test_starting_the_demo_opens_its_first_step(window: Window, qtbot: QtBot) ->
     assert RunDirectory(window.state.run.path).plan() == expected
 
 
+def test_free_space_is_told_of_the_drive_for_runs_until_one_is_open(window: Window, tmp_path: Path) -> None:
+    from aegis_core import hardware
+    from aegis_core.resources import runs_folder
+
+    assert window.machine.disk == runs_folder() and hardware.reading(window.machine.disk).disk_free_bytes
+    window.state.create(tmp_path / "run", demo_plan())
+    assert window.machine.disk == tmp_path / "run"
+    window.state.close()
+    assert window.machine.disk == runs_folder()
+
+
 def test_a_name_that_is_no_folder_name_is_refused_in_one_sentence(window: Window, qtbot: QtBot) -> None:
     window.home.begin.name.setText("a/b")
     window.home.begin.create_button.click()
