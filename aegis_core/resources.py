@@ -32,6 +32,6 @@ def system_language() -> Literal["en", "ja"]:
 
 
 def chosen_folder(variable: str) -> Path | None:
-    """The folder that an environment variable names, or None."""
+    """The folder that an environment variable names, or None; absolute, for a child may work elsewhere."""
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    return Path(value).expanduser().absolute() if value else None

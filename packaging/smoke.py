@@ -141,7 +141,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="aegis smoke 煙 ", ignore_cleanup_errors=True) as temporary:
         scratch = (options.keep or Path(temporary)).resolve()
         try:
-            engine = options.engine
+            engine = options.engine.resolve() if options.engine else None
             if options.borrow:
                 engine = borrowed_engine(scratch / "engine", options.window, options.borrow.absolute())
             outcome = smoke(options.window.resolve(), engine, scratch)
