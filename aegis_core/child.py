@@ -46,14 +46,15 @@ class Child:
         with stderr_path.open("ab") as stderr:
             self._stderr_start = stderr.seek(0, os.SEEK_END)
             how: Any = platforms.here().engine()
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                list(command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=engine_environment(env),
-                **how,
-            )
+            with platforms.here().apart():
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=engine_environment(env),
+                    **how,
+                )
         self._bond = platforms.here().bind(self._process)
         self._stopping = False
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

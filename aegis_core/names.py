@@ -7,7 +7,10 @@ from .failures import UsageError
 
 FORBIDDEN = '<>:"/\\|?*'
 LONGEST_BYTES = 200  # in UTF-8: file systems take 255, and some files add to the name
-DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
+DEVICES = {
+    *("con", "prn", "aux", "nul", "conin$", "conout$"),
+    *(f"{kind}{number}" for kind in ("com", "lpt") for number in "123456789¹²³"),
+}
 """Names Windows keeps for devices, with any ending."""
 
 

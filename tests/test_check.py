@@ -20,7 +20,7 @@ from aegis_core.diagnoses import graphics, reach
 from aegis_core.engine import remedy as remedies
 from aegis_core.engine.place import Place
 from aegis_core.events import CheckRow, Event
-from aegis_core.hardware import Gpu
+from aegis_core.hardware import CudaCard, Gpu
 from aegis_core.plan import Plan, changed, demo_plan
 from aegis_core.run_directory import RunDirectory, read_json
 from aegis_core.steps import check
@@ -124,13 +124,40 @@ def test_what_mends_a_package_depends_on_how_it_came_here_with_fake_places(
     monkeypatch.setattr(remedies, "engine_place", lambda: Place(tmp_path / "エンジン 1"))
     broken = graphics.torch_row("DLL load failed", CARD)
     assert (broken.fix, broken.mend) == ("python start.py", "")
+    with monkeypatch.context() as on_windows:
+        on_windows.setattr(remedies.platforms, "here", lambda: SimpleNamespace(name="win32"))
+        assert graphics.torch_row("DLL load failed", CARD).fix == "start.bat"
     monkeypatch.setattr(remedies, "_CHECKOUT", tmp_path)
     assert graphics.torch_row("DLL load failed", CARD).fix == "pip install --force-reinstall aegis"
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "エンジン 1" / "environment"))
+    monkeypatch.setattr(hardware, "cuda_card", lambda: CudaCard((12, 6), (8, 6)))
     built_for_cpu = graphics.torch_row(fake_torch(None, False), CARD)  # type: ignore[arg-type]
     assert (built_for_cpu.fix, built_for_cpu.mend) == ("aegis engine repair installs the CUDA build.", "engine")
+    monkeypatch.setenv("AEGIS_PROGRAM", r"C:\Users\山田 太郎\AEGIS\aegis.exe")
+    row = graphics.torch_row("DLL load failed", CARD)
+    assert row.fix == r'"C:\Users\山田 太郎\AEGIS\aegis.exe" engine repair'
+    monkeypatch.delenv("AEGIS_PROGRAM")
     old_driver = graphics.torch_row(fake_torch("12.6", False), CARD)  # type: ignore[arg-type]
     assert old_driver.fix == "Update the NVIDIA driver, then aegis engine repair."
+
+
+@pytest.mark.parametrize(
+    ("card", "found", "fix", "mend"),
+    [
+        (CudaCard((12, 6), (8, 6)), "2.13.0 cannot use the", "python start.py installs the CUDA build.", ""),
+        (CudaCard((12, 9), (12, 0)), "needs CUDA 13.0, and the driver 560.94 runs 12.6", "Update the", "nvidia_driver"),
+        (CudaCard((11, 4), (8, 6)), "needs CUDA 12.0, and the driver 560.94 runs 12.6", "Update the", "nvidia_driver"),
+        (CudaCard((13, 0), (3, 5)), "no build of torch for CUDA knows the", "Use another card.", ""),
+        (None, "2.13.0 cannot use the", "Update the NVIDIA driver", "nvidia_driver"),
+    ],
+    ids=["another build", "new card, old driver", "old driver", "too old a card", "the driver does not tell"],
+)
+def test_a_torch_for_the_processor_is_not_reinstalled_in_a_circle_with_fake_cards(
+    card: CudaCard | None, found: str, fix: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "cuda_card", lambda: card)
+    row = graphics.torch_row(fake_torch(None, False), CARD)  # type: ignore[arg-type]
+    assert found in row.found and row.fix.startswith(fix) and row.mend == mend
 
 
 def test_without_an_essential_package_the_step_fails_with_one_sentence(tmp_path: Path) -> None:

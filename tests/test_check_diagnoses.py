@@ -66,7 +66,10 @@ def fake_torch(cuda: str | None, available: bool) -> Any:
 # Graphics
 
 
-def test_a_torch_for_the_processor_alone_beside_a_card_is_a_warning_that_names_the_card() -> None:
+def test_a_torch_for_the_processor_alone_beside_a_card_is_a_warning_that_names_the_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "cuda_card", lambda: hardware.CudaCard((12, 6), (8, 6)))
     row = graphics.torch_row(fake_torch(None, False), CARD)
     assert row.status == "warning" and "RTX 3060" in row.found and "CUDA build" in row.fix
     assert graphics.torch_row(fake_torch("12.6", True), CARD).status == "ok"

@@ -77,6 +77,18 @@ def test_the_fake_frozen_window_passes_none_of_its_own_libraries_and_none_of_the
     assert environment["HTTPS_PROXY"] == "http://127.0.0.1:1"
 
 
+def test_the_fake_frozen_window_hands_on_no_folder_of_its_own_and_says_what_is_typed(
+    frozen: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(frozen)
+    own = tmp_path / "AEGIS 窓" / "_internal"
+    monkeypatch.setattr(sys, "_MEIPASS", str(own), raising=False)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(own / "PySide6"), "/usr/bin", str(own)]))
+    environment = engine_environment()
+    assert environment["PATH"] == "/usr/bin"
+    assert environment["AEGIS_PROGRAM"] == typed()
+
+
 def test_a_program_that_is_not_frozen_keeps_the_users_paths_behind_its_own_copy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -164,7 +164,7 @@ class FakePdh:
     """Speaks as pdh.dll does: asks for a buffer first, then fills it with (name, status, value) rows."""
 
     def __init__(self) -> None:
-        self.rows = [(PID.format(pid=4711), 0, 6 * 10**9), (PID.format(pid=1), 0, 1), ("gone", 0xC0000BBA, 7)]
+        self.rows = [(PID.format(pid=4711), 0, 6 * 10**9), (PID.format(pid=1), 1, 1), ("gone", 0xC0000BBA, 7)]
         self.paths: list[str] = []
 
     def PdhOpenQueryW(self, source: None, user: None, query: Any) -> int:

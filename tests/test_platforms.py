@@ -8,6 +8,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -54,6 +55,7 @@ class FakeKernel32:
             ("GlobalMemoryStatusEx", 1),
             ("SetStdHandle", 1),
             ("GetShortPathNameW", 0),
+            ("SetDllDirectoryW", 1),
         ):
             setattr(self, name, FakeFunction(self, name, 0 if name == refuses else answer))
 
@@ -94,6 +96,45 @@ def fake_windows(kernel32: FakeKernel32, resumed: list[int] | None = None, **lib
         return libraries[name]
 
     return Windows(load, (resumed if resumed is not None else []).append)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["started", "not started"])
+def test_a_program_is_started_without_the_frozen_windows_folder_of_libraries_with_a_fake_kernel32(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel32 = FakeKernel32()
+    told: list[str | None] = []
+    kernel32.SetDllDirectoryW = lambda folder: told.append(folder.value if folder else None)  # type: ignore[attr-defined]
+    windows = fake_windows(kernel32)
+    with windows.apart():
+        assert told == [], "not frozen: there is no such folder"
+    monkeypatch.setattr(sys, "_MEIPASS", "C:\\山田\\AEGIS\\_internal", raising=False)
+    with suppress(OSError), windows.apart():
+        assert told == [None]
+        if fails:
+            raise OSError("no such program")
+    assert told == [None, "C:\\山田\\AEGIS\\_internal"]
+
+
+def test_everything_that_starts_a_program_keeps_the_frozen_windows_libraries_to_itself() -> None:
+    """Programs of a development environment alone (the converter of the demo) and Linux's own need not."""
+    free = {"models/demo.py"}
+    for path in sorted((ROOT / "aegis_core").rglob("*.py")):
+        name = path.relative_to(ROOT / "aegis_core").as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        kept = {
+            id(n) for w in ast.walk(tree) if isinstance(w, ast.With) and "apart" in ast.dump(w) for n in ast.walk(w)
+        }
+        bare = [node.lineno for node in ast.walk(tree) if starts_a_program(node) and id(node) not in kept]
+        assert not bare or name in free, f"{name}: {bare}"
+
+
+def starts_a_program(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func) in ("subprocess.Popen", "subprocess.run")
+    )
 
 
 def fake_process(pid: int = 4711) -> Any:
@@ -174,7 +215,7 @@ def test_a_fake_bond_is_used_when_the_child_is_killed_and_let_go_of_when_it_has_
     told: list[str] = []
     bond = SimpleNamespace(end_all=lambda: told.append("end all"), release=lambda: told.append("release"))
     real = platforms.here()
-    fake = SimpleNamespace(engine=real.engine, bind=lambda process: told.append("bind") or bond)
+    fake = SimpleNamespace(engine=real.engine, apart=real.apart, bind=lambda process: told.append("bind") or bond)
     monkeypatch.setattr(platforms, "here", lambda: fake)
     child = Child([sys.executable, "-c", "input()"], tmp_path / "stderr.log")
     child.kill()

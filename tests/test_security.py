@@ -131,7 +131,7 @@ def test_an_adapter_names_no_module_to_be_imported() -> None:
 
 # Names of files
 
-DEVICE_NAMES = ["CON", "nul", "Aux", "PRN", "COM1", "lpt9", "NUL ", "con.tar"]
+DEVICE_NAMES = ["CON", "nul", "Aux", "PRN", "COM1", "lpt9", "NUL ", "con.tar", "COM¹", "LPT³", "CONIN$", "conout$"]
 EVIL_NAMES = [
     *("../secret", "..\\secret", "/etc/passwd", "C:\\x", "C:x", "\\\\host\\share\\x", "//host/share/x", "a/../../x"),
     *("model:stream", ".", "..", "a\0b", "a\nb", "\u202ex", *DEVICE_NAMES),

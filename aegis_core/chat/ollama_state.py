@@ -275,7 +275,8 @@ def _outliving(program: Path, log: BinaryIO) -> "subprocess.Popen[bytes]":
 
 def _serving(program: Path, log: BinaryIO, how: Any) -> "subprocess.Popen[bytes]":
     command = [str(program), "serve"]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how)
+    with platforms.here().apart():
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path.home(), **how)
 
 
 def _last_line(said: Path) -> str:

@@ -2,11 +2,13 @@
 
 import importlib
 import importlib.metadata as metadata
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from .. import hardware, platforms
 from ..engine.remedy import remedy
+from ..engine.torch_build import choose_build, needed_driver
 from ..events import CheckRow
 from ..plan import DEMO, Plan
 
@@ -15,23 +17,25 @@ _LITTLE_VRAM_BYTES = 7.5 * _GB
 _TAKEN_BYTES = 2.5 * _GB  # a desktop with a browser takes less
 
 
-def package_row(name: str, found: str) -> CheckRow:
-    """A package that cannot be used, and what brings it."""
+def absent_row(name: str) -> CheckRow:
+    """A package that is not there, and what brings it."""
+    return _with_remedy(CheckRow(name, "missing", "not installed"))
+
+
+def _with_remedy(row: CheckRow) -> CheckRow:
     mending = remedy()
-    return CheckRow(name, "missing", found, mending.command, mending.mend)
+    return replace(row, fix=mending.command, mend=mending.mend)
 
 
 def torch_row(torch: ModuleType | str, card: hardware.Gpu | None) -> CheckRow:
     """`torch` is the module, or in words why it cannot be loaded."""
     if isinstance(torch, str):
-        return package_row("torch", torch)
+        return _with_remedy(CheckRow("torch", "missing", torch))
     version, cuda = str(torch.__version__), torch.version.cuda
     if card is None:
         return CheckRow("torch", "ok", version)
     if cuda is None:
-        found = f"{version} cannot use the {card.name}: it is built for the processor alone"
-        mending = remedy()
-        return CheckRow("torch", "warning", found, f"{mending.command} installs the CUDA build.", mending.mend)
+        return _built_for_the_processor(version, card)
     if not torch.cuda.is_available():
         found = f"{version} for CUDA {cuda}, but the driver {card.driver} does not run it"
         if _older(card.cuda, cuda):
@@ -39,6 +43,21 @@ def torch_row(torch: ModuleType | str, card: hardware.Gpu | None) -> CheckRow:
         fix = f"Update the NVIDIA driver, then {remedy().command}."
         return CheckRow("torch", "warning", found, fix, "nvidia_driver")
     return CheckRow("torch", "ok", f"{version}, CUDA {cuda}")
+
+
+def _built_for_the_processor(version: str, card: hardware.Gpu) -> CheckRow:
+    """What installs AEGIS chooses that build too where the driver is too old for the card: then that comes first."""
+    capable, mending = hardware.cuda_card(), remedy()
+    found = f"{version} cannot use the {card.name}: it is built for the processor alone"
+    if choose_build(capable).is_cuda:
+        return CheckRow("torch", "warning", found, f"{mending.command} installs the CUDA build.", mending.mend)
+    needed = needed_driver(capable) if capable else None
+    if capable and needed is None:
+        return CheckRow("torch", "warning", f"no build of torch for CUDA knows the {card.name}", "Use another card.")
+    if needed:
+        cuda = ".".join(map(str, needed))
+        found = f"for the {card.name} torch needs CUDA {cuda}, and the driver {card.driver} runs {card.cuda}"
+    return CheckRow("torch", "warning", found, f"Update the NVIDIA driver, then {mending.command}.", "nvidia_driver")
 
 
 def bitsandbytes_row(cuda: bool) -> CheckRow:
@@ -49,7 +68,7 @@ def bitsandbytes_row(cuda: bool) -> CheckRow:
     except metadata.PackageNotFoundError:
         if not cuda:
             return CheckRow(name, "ok", "not needed without CUDA")
-        return package_row(name, "not installed")
+        return absent_row(name)
     if not cuda:
         return CheckRow(name, "ok", version)
     try:

@@ -14,6 +14,8 @@ _MEND = "Open the settings and choose Set up the engine, or write aegis engine i
 _FROM_THE_FREEZER = ("_MEIPASS", "_PYI_")  # PyInstaller's own; its child would take itself for the window
 _LEADING_ASTRAY = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 _SEARCH_PATH = "LD_LIBRARY_PATH"
+PROGRAM = "AEGIS_PROGRAM"
+"""Variable that tells an engine what its window's person types to run `aegis`."""
 # Where links are not allowed, the hub's library copies instead, and says so each time.
 _NO_FUSS = {"HF_HUB_DISABLE_SYMLINKS_WARNING": "1"}
 
@@ -35,7 +37,11 @@ def engine_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     """The environment of such a command: UTF-8 everywhere, nothing held back in buffers, the cards numbered as the
     driver does, and the right copy of aegis_core, whatever the working folder; `extra` on top."""
     fixed = {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
-    inherited = own_environment(os.environ) if is_frozen() else {**os.environ, "PYTHONPATH": _this_copy_first()}
+    inherited = (
+        {**own_environment(os.environ), PROGRAM: typed()}
+        if is_frozen()
+        else {**os.environ, "PYTHONPATH": _this_copy_first()}
+    )
     return {**CARD_ORDER, **_NO_FUSS, **inherited, **fixed, **(extra or {})}
 
 
@@ -51,7 +57,7 @@ def own_environment(inherited: Mapping[str, str]) -> dict[str, str]:
         kept[_SEARCH_PATH] = before
     elif is_frozen():
         kept.pop(_SEARCH_PATH, None)
-    return {**kept, "PYTHONNOUSERSITE": "1"}
+    return {**kept, "PATH": _without_the_freezers(kept.get("PATH", "")), "PYTHONNOUSERSITE": "1"}
 
 
 def typed() -> str:
@@ -61,6 +67,15 @@ def typed() -> str:
     beside = Path(sys.executable).with_name(platforms.here().program("aegis"))
     own = engine_place().python.with_name(beside.name)
     return str(beside if beside.is_file() else own)
+
+
+def _without_the_freezers(path: str) -> str:
+    """The folders of a search path that are not the frozen window's: its start-up puts those of Qt in front."""
+    own = vars(sys).get("_MEIPASS")
+    if own is None:
+        return path
+    kept = [folder for folder in path.split(os.pathsep) if not Path(folder).is_relative_to(own)]
+    return os.pathsep.join(kept)
 
 
 def _this_python() -> Path:

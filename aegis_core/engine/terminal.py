@@ -25,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(error.reason, error.advice, sep="\n", file=sys.stderr)
         return 1
-    child = subprocess.Popen(command, env=engine_environment(), **platforms.here().in_terminal())
+    with platforms.here().apart():
+        child = subprocess.Popen(command, env=engine_environment(), **platforms.here().in_terminal())
     while True:
         try:
             return child.wait()

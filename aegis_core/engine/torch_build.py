@@ -47,6 +47,13 @@ def choose_build(card: CudaCard | None) -> TorchBuild:
     return CPU
 
 
+def needed_driver(card: CudaCard) -> tuple[int, int] | None:
+    """The oldest CUDA that a driver must run for any of the builds to use the card; None for a card too old or too new
+    for all of them."""
+    fitting = [b.oldest_driver_cuda for b in CUDA if b.oldest_card <= card.level <= b.newest_card]
+    return min(fitting, default=None)
+
+
 def this_build(wish: str = AUTO) -> TorchBuild:
     """The build of that tag, or the one that suits this machine; UsageError where there is no such build."""
     if wish == AUTO:

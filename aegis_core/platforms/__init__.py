@@ -7,6 +7,7 @@ tests/test_platforms.py holds it.
 import functools
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,6 +79,10 @@ class Platform(Protocol):
 
     def outliving(self) -> tuple[StartOptions, ...]:
         """For a program that lives on after this one (Ollama): ways to start it, to be tried in this order."""
+        ...
+
+    def apart(self) -> AbstractContextManager[None]:
+        """While another program is started: it must not look for its libraries among those of the frozen window."""
         ...
 
     def bind(self, process: "subprocess.Popen[Any]") -> Bond:

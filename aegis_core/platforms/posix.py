@@ -53,6 +53,10 @@ class Posix:
     def outliving(self) -> tuple[StartOptions, ...]:
         return ({"start_new_session": True},)
 
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        """Paths of libraries are handed on in the environment alone, which is cleaned elsewhere."""
+        return contextlib.nullcontext()
+
     def bind(self, process: "subprocess.Popen[Any]") -> ProcessGroup:
         return ProcessGroup(process.pid)
 

@@ -10,7 +10,10 @@ import os
 import platform
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ MAX_PATH = 259  # without the final zero
 _SIGBREAK = 21
 _RUNTIMES = ("vcruntime140.dll", "vcruntime140_1.dll", "msvcp140.dll")
 _MOST_FILES_ASKED = 200
+_STARTING = threading.Lock()
 _FILE_SYSTEM = r"SYSTEM\CurrentControlSet\Control\FileSystem"
 _ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 
@@ -91,6 +95,22 @@ class Windows:
         """Out of the engine's job; a job around this program that allows no leaving refuses that, then inside it."""
         flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
         return {"creationflags": flags | CREATE_BREAKAWAY_FROM_JOB}, {"creationflags": flags}
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """The freezer's starter calls SetDllDirectory, and Windows hands that folder on to every program started: to an
+        engine that would then take its runtime or OpenSSL from there. Put back at once: this program needs it."""
+        folder = vars(sys).get("_MEIPASS")
+        if folder is None:
+            yield
+            return
+        kernel32 = self._load("kernel32")
+        with _STARTING:
+            kernel32.SetDllDirectoryW(None)
+            try:
+                yield
+            finally:
+                kernel32.SetDllDirectoryW(ctypes.c_wchar_p(folder))
 
     def bind(self, process: "subprocess.Popen[Any]") -> Job:
         """The process runs afterwards, bound or not: without a job, its input's end still tells it to leave.

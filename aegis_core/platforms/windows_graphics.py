@@ -16,6 +16,7 @@ from . import GpuMemory
 _DEDICATED, _SHARED = r"\GPU Process Memory(*)\Dedicated Usage", r"\GPU Process Memory(*)\Shared Usage"
 _INSTANCE = re.compile(r"pid_(\d+)_luid_\w+")
 _FORMAT_LARGE, _MORE_DATA = 0x400, 0x800007D2
+_VALID = (0, 1)  # PDH_CSTATUS_VALID_DATA and PDH_CSTATUS_NEW_DATA
 
 
 def gpu_memory(pids: frozenset[int]) -> GpuMemory | None:
@@ -69,7 +70,9 @@ class _Counters:
             buffer = ctypes.create_string_buffer(size.value)
             self._expect(self._pdh.PdhGetFormattedCounterArrayW(*arguments, buffer))
             rows = ctypes.cast(buffer, ctypes.POINTER(_Value))
-            return {row.name: row.large for row in (rows[index] for index in range(count.value)) if not row.status}
+            return {
+                row.name: row.large for row in (rows[index] for index in range(count.value)) if row.status in _VALID
+            }
         self._expect(code)
         return {}
 

@@ -124,7 +124,7 @@ def _package(name: str) -> CheckRow:
     try:
         return CheckRow(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
-        return graphics.package_row(name, "not installed")
+        return graphics.absent_row(name)
 
 
 def _disks(plan: Plan, folder: Path) -> Iterator[CheckRow]:

@@ -16,8 +16,10 @@ from .watch import Watch
 
 
 def resume_point(folder: Path) -> tuple[Path | None, int]:
-    """The newest whole checkpoint in `folder` and how many steps were done in it; drafts are cleared away, and the metrics
-    put right."""
+    """The newest whole checkpoint in `folder` and how many steps were done in it.
+
+    Drafts are cleared away, and the metrics are put right.
+    """
     checkpoints.drop_draft(folder)
     newest = checkpoints.newest(folder)
     if newest is None:
