@@ -188,6 +188,22 @@ def test_a_rehearsal_is_judged_by_what_was_measured() -> None:
     assert smoke.faults(0, {**went_well(), "steps": []}, passed, []) == ["The steps done were none."]
 
 
+def test_a_relative_folder_of_an_engine_is_the_one_meant_where_the_window_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aegis_core.engine.place import engine_place
+
+    given: list[Path] = []
+    gone_well = smoke.Outcome(1.0, 0, {"steps": []}, {}, [])
+    monkeypatch.setattr(smoke, "smoke", lambda window, engine, scratch: given.append(engine) or gone_well)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["smoke.py", "--engine", "build/engine"])
+    assert smoke.main() == 0
+    assert given == [tmp_path / "build" / "engine"]
+    monkeypatch.setenv("AEGIS_ENGINE", "build/engine")
+    assert engine_place().folder == tmp_path / "build" / "engine"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(not (BUILT / EXECUTABLE).is_file(), reason="no frozen window in dist/: python packaging/build.py")

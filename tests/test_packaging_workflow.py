@@ -80,3 +80,11 @@ def test_the_linux_job_brings_the_parts_of_the_system_that_start_py_would_ask_fo
 
     line = next(step["run"] for step in steps(workflow) if "apt-get install" in step.get("run", ""))
     assert {piece.package for piece in start.PIECES} <= set(line.split())
+
+
+def test_an_audit_with_findings_withholds_no_installer(workflow: dict[Any, Any]) -> None:
+    names = [step.get("name", step.get("uses", "").partition("@")[0]) for step in steps(workflow)]
+    audit, upload = names.index("Known vulnerabilities"), names.index("actions/upload-artifact")
+    assert max(names.index("The installer"), names.index("The frozen window as an archive")) < audit < upload
+    kept = next(step for step in steps(workflow) if step.get("uses", "").startswith("actions/upload-artifact@"))
+    assert kept["if"] == "success() || failure()"
