@@ -35,7 +35,7 @@ from aegis_core.soul import schedule
 from aegis_gui.checklist import INDICATORS, Checklist
 from aegis_gui.cockpit import Cockpit, planned_phases
 from aegis_gui.i18n import Language, tr
-from aegis_gui.inbox import MOST_WAITING, Inbox
+from aegis_gui.inbox import FLOODED_MILLISECONDS, INTERVAL_MILLISECONDS, MOST_WAITING, Inbox
 from aegis_gui.pages.report import ReportPage
 from aegis_gui.pages.train import CURVES, SETTINGS, TrainPage
 from aegis_gui.plots import AlphaPlot, LossPlot
@@ -597,4 +597,23 @@ def test_a_window_that_waits_for_the_engine_lets_its_events_in(qtbot: QtBot) -> 
     inbox.let_everyone_in()
     thread.join(timeout=30)  # the window's loop does not turn meanwhile
     assert not thread.is_alive()
+    inbox.stop()
+
+
+def test_a_flood_is_handed_on_turn_after_turn_and_a_trickle_twenty_times_a_second(qtbot: QtBot) -> None:
+    """Each event costs 1 ms here: a turn of 10 ms hands on about ten, and the next one comes 4 ms later."""
+    heard: list[float] = []
+
+    def slowly(event: Event) -> None:
+        time.sleep(0.001)
+        heard.append(time.monotonic())
+
+    inbox = Inbox(slowly)
+    for step in range(300):
+        inbox.put(Metric("loss", step, 2.0))
+    inbox.start()
+    qtbot.waitUntil(lambda: len(heard) > 20, timeout=10_000)
+    assert inbox._timer.interval() == FLOODED_MILLISECONDS
+    qtbot.waitUntil(lambda: not inbox._waiting, timeout=10_000)
+    assert inbox._timer.interval() == INTERVAL_MILLISECONDS
     inbox.stop()
