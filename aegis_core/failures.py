@@ -87,7 +87,7 @@ def _foreign(error: BaseException) -> UserError:
             "Close programs that use it, or choose a folder of your own.",
             path=error.filename or "A file",
         )
-    if _is_out_of_memory(error):
+    if any(map(_is_out_of_memory, _chain(error))):
         return _too_little_memory(error)
     return UserError(
         "Something unexpected happened: {kind}: {text}",
@@ -118,15 +118,30 @@ def _is_disk_full(error: BaseException) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """torch's own class cannot be imported here; on the processor it raises a plain RuntimeError."""
+    """torch's own class cannot be imported here; on the processor it raises a plain RuntimeError.
+
+    Mapping a file asks for memory too (POSIX: code 12). Windows says that its page file is too small (1455): it promises
+    no more memory than RAM and page file hold together.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    signs = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    if isinstance(error, OSError) and errno.ENOMEM == error.errno:
+        return True
+    said = str(error)
+    systems = ("Cannot allocate memory", "os error 12)", "os error 1455)", "WinError 1455", "error code: <1455>")
+    torchs = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return any(sign in said for sign in systems) or (
+        isinstance(error, RuntimeError) and any(sign in said for sign in torchs)
+    )
 
 
 def _too_little_memory(error: BaseException) -> UserError:
     """What torch says of a fragmented card is passed on where it is the cause: enough is reserved, but in pieces."""
+    if any("1455" in str(link) for link in _chain(error)):
+        return UserError(
+            OUT_OF_MEMORY,
+            "Windows' page file is full: let Windows manage its size, close other programs, and run the step again.",
+        )
     if _is_fragmented(str(error)):
         return UserError(
             OUT_OF_MEMORY,

@@ -1,5 +1,6 @@
 """Out of memory: one sentence, settings that should fit, and one click that applies them."""
 
+import errno
 import json
 import os
 import shlex
@@ -174,12 +175,28 @@ def test_the_terminal_names_the_command_that_changes_the_settings(tmp_path: Path
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("unable to mmap 448352 bytes from file </素体/model.safetensors>: Cannot allocate memory (12)"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
 def test_every_form_of_too_little_memory_is_the_same_sentence(error: BaseException) -> None:
     failure = explain(error)
     assert failure.reason == OUT_OF_MEMORY
     assert "expandable_segments" not in failure.advice
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("[WinError 1455] The paging file is too small for this operation to complete. Error loading c10.dll"),
+        RuntimeError("unable to mmap 7 bytes from file <C:/m.safetensors>: error code: <1455>"),
+        type("SafetensorError", (Exception,), {})("The paging file is too small for this (os error 1455)"),
+    ],
+)
+def test_a_page_file_that_is_full_is_told_in_the_words_of_fake_windows_errors(error: BaseException) -> None:
+    failure = explain(error)
+    assert failure.reason == OUT_OF_MEMORY
+    assert failure.advice.startswith("Windows' page file is full")
 
 
 def test_a_card_in_pieces_is_told_apart_by_torchs_own_figures() -> None:
