@@ -120,12 +120,12 @@ def _is_disk_full(error: BaseException) -> bool:
 def _is_out_of_memory(error: BaseException) -> bool:
     """torch's own class cannot be imported here; on the processor it raises a plain RuntimeError.
 
-    Mapping a file asks for memory too (POSIX: code 12). Windows says that its page file is too small (1455): it promises
-    no more memory than RAM and page file hold together.
+    Mapping a file asks for memory too (POSIX: code 12). Windows says that its page file is too small (1455): it
+    promises no more memory than RAM and page file hold together.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    if isinstance(error, OSError) and errno.ENOMEM == error.errno:
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     said = str(error)
     systems = ("Cannot allocate memory", "os error 12)", "os error 1455)", "WinError 1455", "error code: <1455>")
