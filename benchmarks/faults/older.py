@@ -31,6 +31,7 @@ VERSIONS = {
     "0cac89c": "the full training core",
     "823ec13": "fusion and export, verified tensor by tensor",
     "b3d2ce0": "chat, judge and searches",
+    "d636782": "the first with a table of faults",
 }
 SETTINGS = (
     *("data.sequence_length=32", "train.steps=6", "train.evaluate_steps=2", "train.checkpoint_steps=2", "lora.rank=4"),
