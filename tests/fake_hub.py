@@ -16,12 +16,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 from huggingface_hub.utils import close_session
 
 API = re.compile(r"/api/models/(?P<source>[^/]+/[^/]+)/revision/(?P<revision>.+)")
 RESOLVE = re.compile(r"/(?P<source>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 TOKEN = "hf_geheim0123456789"
+ACCOUNT, NAME_OF_TOKEN = "kenkyuusha", "研究用"
 
 
 @dataclass
@@ -98,9 +99,12 @@ def point_at(monkeypatch: pytest.MonkeyPatch, port: int, cache: Path) -> None:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(hf_api.api, "endpoint", endpoint)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "no token"))
+    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(cache / "no tokens"))
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,6 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(self.hub.status, b"{}")
         if self.hub.bad_token and with_token:
             return self._refuse(401, "", "Invalid credentials in Authorization header")
+        if path == "/api/whoami-v2":
+            if not authorised:
+                return self._refuse(401, "", "Invalid credentials in Authorization header")
+            of_token = {"accessToken": {"displayName": NAME_OF_TOKEN, "role": "read"}}
+            return self._send(200, json.dumps({"name": ACCOUNT, "auth": of_token}).encode())
         if path.startswith("/cdn/"):
             owner, repo, name = path.removeprefix("/cdn/").split("/", 2)
             return self._send_file(self.hub.models[f"{owner}/{repo}"], name)

@@ -4,8 +4,10 @@ Windows, its registry, NVML and bitsandbytes are fakes; servers, files and clock
 """
 
 import json
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import formatdate
@@ -235,7 +237,7 @@ def test_every_state_of_ollama_is_a_row_with_its_mend(presence: Presence, status
 
 
 class FakeHub(ThreadingHTTPServer):
-    status, code, date = 200, "", ""
+    status, code, date, pause = 200, "", "", 0.0
     asked: list[tuple[str, str]]
 
 
@@ -244,6 +246,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     class Answer(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             server.asked.append((self.path, self.headers.get("Authorization", "")))
+            time.sleep(server.pause)
             self.send_response_only(server.status)
             self.send_header("Date", server.date or formatdate(usegmt=True))
             if server.code:
@@ -343,7 +346,48 @@ def test_a_network_that_never_answers_is_left_alone_after_its_time(monkeypatch: 
     monkeypatch.setattr(reach, "hub_rows", lambda plan: [hangs.wait(20)])
     (row,) = reach.asked(Plan(), seconds=0.01)()
     hangs.set()
-    assert (row.status, row.found) == ("warning", "cannot be reached")
+    assert (row.status, row.found) == ("warning", "did not answer within 0.01 s")
+
+
+def test_a_hub_that_accepts_the_connection_and_says_nothing_is_told_from_one_that_is_not_there(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "PATIENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        row = hub_rows()["model hub"]
+        assert (row.status, row.found) == ("warning", "did not answer within 0.2 s") and row.fix
+        assert hub_rows("demo")["model hub"].status == "ok"
+    assert hub_rows()["model hub"].found == "cannot be reached"
+
+
+def test_an_answer_as_slow_as_through_a_company_s_proxy_still_counts(hub: FakeHub) -> None:
+    hub.pause = 2.6  # seconds; it used to be given up after 2.5
+    (row, _) = reach.asked(changed(Plan(), {"model.source": SOURCE}))()
+    assert (row.status, row.found) == ("ok", "127.0.0.1 answers")
+
+
+@pytest.mark.parametrize("kind", ["socks5", "socks4"])
+def test_a_socks_proxy_is_named_without_its_password_instead_of_a_row_that_is_not_there(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """socks4 is what a SOCKS proxy in Windows' own settings arrives as."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    monkeypatch.setenv("ALL_PROXY", f"{kind}://user:geheim@proxy.invalid:1080")
+    (row,) = reach.asked(changed(Plan(), {"model.source": SOURCE}))()
+    assert (row.name, row.status) == ("model hub", "warning") and "HTTP proxy" in row.fix
+    assert row.found == f"the proxy {kind}://proxy.invalid:1080 is of a kind (SOCKS) that AEGIS cannot use"
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert hub_rows()["model hub"].found == "cannot be reached"
+
+
+def test_an_error_nobody_foresaw_is_a_row_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(plan: Plan) -> None:
+        raise LookupError("hf_x")
+
+    monkeypatch.setattr(reach, "hub_rows", fails)
+    (row,) = reach.asked(Plan())()
+    assert (row.status, row.found) == ("warning", "could not be asked: LookupError")
 
 
 def test_the_json_form_keeps_its_fields_and_only_gains_some(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import fake_hub
 import pytest
 from fake_hub import TOKEN, FakeHub, FakeModel
 from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 from tiny_families import build
 
 from aegis_core import hardware
@@ -251,7 +252,7 @@ def test_a_gated_model_says_where_to_accept_its_licence(
     assert told.gated and told.weight_bytes > 0
     with pytest.raises(UserError, match="only for people who accepted its licence") as refused:
         resolved(hub_run)
-    assert f"{constants.ENDPOINT}/{SOURCE}" in refused.value.advice and "HF_TOKEN" in refused.value.advice
+    assert f"{constants.ENDPOINT}/{SOURCE}" in refused.value.advice and "in the settings" in refused.value.advice
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert resolved(hub_run)[0].revision == model.commit
 
@@ -314,6 +315,20 @@ def test_a_refused_token_is_said(
     monkeypatch.setenv("HF_TOKEN", "hf_old")
     with pytest.raises(UserError, match="does not accept your token"):
         resolved(hub_run)
+
+
+@pytest.mark.parametrize("kind", ["socks5", "socks4"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password_and_a_complete_copy_serves(
+    hub: FakeHub, model: FakeModel, hub_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """socks4 is what a SOCKS proxy in Windows' own settings arrives as."""
+    online, _ = resolved(hub_run)
+    close_session()  # the library's client lives on, and was made without the proxy
+    monkeypatch.setenv("ALL_PROXY", f"{kind}://user:geheim@proxy.invalid:1080")
+    with pytest.raises(UserError, match=rf"The proxy {kind}://proxy.invalid:1080 is of a kind \(SOCKS\)") as refused:
+        resolved(changed_source(hub_run, "maker/other"))
+    assert "HTTP proxy" in refused.value.advice and "geheim" not in refused.value.reason + refused.value.advice
+    assert resolved(changed_source(hub_run, SOURCE))[0].revision == online.revision
 
 
 def test_an_unknown_revision_is_said(hub: FakeHub, model: FakeModel, hub_run: RunDirectory) -> None:

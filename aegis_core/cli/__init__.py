@@ -12,7 +12,7 @@ import typer
 
 from ..failures import UsageError, explain
 from ..hardware import CARD_ORDER
-from . import apply, demo, engine, ollama, overrule, preset, preview, runs, shelf, verify, work
+from . import apply, demo, engine, hub, ollama, overrule, preset, preview, runs, shelf, verify, work
 
 
 def _leave(code: int | None, debug: bool) -> None:
@@ -47,6 +47,7 @@ app.command()(shelf.compare)
 app.command()(shelf.command)
 app.add_typer(preset.app, name="preset")
 app.add_typer(ollama.app, name="ollama")
+app.add_typer(hub.app, name="hub")
 app.add_typer(engine.app, name="engine")
 
 

@@ -95,7 +95,7 @@ def _commit(plan: DataPlan) -> tuple[str, UserError | None]:
     """The commit that the plan's revision means today; "" and the reason where the hub does not answer."""
     from huggingface_hub import HfApi
 
-    from ..models.hub_errors import HUB_ERRORS, HubUnreachable
+    from ..models.hub_errors import HUB_ERRORS, HubUnreachable, unusable_proxy
 
     try:
         info = HfApi().dataset_info(plan.source, revision=plan.revision, timeout=_PATIENCE_SECONDS)
@@ -104,6 +104,10 @@ def _commit(plan: DataPlan) -> tuple[str, UserError | None]:
         if isinstance(sentence, HubUnreachable):
             return "", sentence
         raise sentence from error
+    except (ImportError, ValueError):
+        if proxy := unusable_proxy():
+            return "", proxy
+        raise
     return str(info.sha), None
 
 
@@ -151,7 +155,7 @@ def _sentence(plan: DataPlan, causes: list[BaseException]) -> UserError:
     if "is a gated dataset" in said:
         return UserError(
             "{source} is only for people who accepted its licence on the hub.",
-            "Accept it on {page}, then set your token: run hf auth login once, or set HF_TOKEN.",
+            "Accept it on {page}, then enter your token in the settings, or write aegis hub login in a terminal.",
             source=plan.source,
             page=f"{shown_address(constants.ENDPOINT)}/datasets/{plan.source}",
         )

@@ -14,9 +14,11 @@ from ..chat.ollama_address import is_loopback
 from ..chat.ollama_state import OllamaState, Presence
 from ..events import CheckRow
 from ..plan import DEMO, Plan
+from ..proxies import socks_proxy
 
-HUB_SECONDS, PATIENCE_SECONDS = 2.0, 2.5
+PATIENCE_SECONDS = 5.0  # a company's proxy alone may take three
 _SKEW_SECONDS = 300
+_OTHERWISE = "Check the internet connection and the proxy; what is already on this machine works."
 _NOT_YET_VALID, _EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_CERT_…
 _MENDS = {
     Presence.STOPPED: "ollama",
@@ -32,23 +34,31 @@ def ollama_row(state: OllamaState) -> CheckRow:
 
 
 def asked(plan: Plan, seconds: float = PATIENCE_SECONDS) -> Callable[[], list[CheckRow]]:
-    """Ask the hub in the background; call the result for the rows. A look-up of names may hang far beyond any limit
-    of the request, hence a limit of its own, after which nobody waits any more."""
+    """Ask the hub in the background; call the result for the rows. The limit of the request counts anew for each of
+    its phases, and a look-up of names knows none: hence a limit of its own, after which nobody waits any more."""
     rows: list[CheckRow] = []
-    thread = threading.Thread(target=lambda: rows.extend(hub_rows(plan)), name="hub-check", daemon=True)
+
+    def ask() -> None:
+        try:
+            rows.extend(hub_rows(plan))
+        except Exception as error:  # the thread's boundary: a row that is missing would tell nobody anything
+            kind = type(error).__name__
+            rows.append(CheckRow("model hub", "warning", f"could not be asked: {kind}", _OTHERWISE))
+
+    thread = threading.Thread(target=ask, name="hub-check", daemon=True)
     thread.start()
 
     def answer() -> list[CheckRow]:
         thread.join(seconds)
         if thread.is_alive():
-            return list(_unreached(TimeoutError(), _on_hub(plan)))
+            return [_late(_on_hub(plan), seconds)]
         return rows
 
     return answer
 
 
 def hub_rows(plan: Plan, now: Callable[[], float] = time.time) -> Iterator[CheckRow]:
-    """One question of at most 2 s: may the chosen model be read? Its answer also carries the hub's time.
+    """One question: may the chosen model be read? Its answer also carries the hub's time.
 
     The token goes to the hub's own address alone, and no redirect is followed.
     """
@@ -64,12 +74,20 @@ def hub_rows(plan: Plan, now: Callable[[], float] = time.time) -> Iterator[Check
     try:
         answer = httpx.head(
             address,
-            timeout=HUB_SECONDS,
+            timeout=PATIENCE_SECONDS,
             headers={"authorization": f"Bearer {token}"} if token and on_hub else {},
             trust_env=not is_loopback(constants.ENDPOINT),
         )
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except httpx.TimeoutException:
+        yield _late(on_hub, PATIENCE_SECONDS)
+        return
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         yield from _unreached(error, on_hub)
+        return
+    except (ImportError, ValueError):  # raised before anything is sent
+        if not (proxy := socks_proxy()):
+            raise
+        yield _no_way_through(proxy, on_hub)
         return
     yield _hub(answer, source, token is not None, on_hub)
     yield from _clock(answer, now())
@@ -99,12 +117,12 @@ def _closed(answer: httpx.Response, source: str, has_token: bool) -> CheckRow:
         what = f"{source} asks for a token, and none is set"
         if not gated:
             what = f"{source} is unknown, or it is private and no token is set"
-        fix = "Make a token on the hub's page, then run hf auth login once, or set HF_TOKEN."
+        fix = "Make a token on the hub's page, then enter it in the settings, or write aegis hub login in a terminal."
         return CheckRow("model hub", "warning", what, fix, "hub_token")
     if gated:
         fix = "Accept the licence on the model's page with the account of the token."
         return CheckRow("model hub", "warning", f"the licence of {source} is not accepted yet", fix)
-    fix = "Make a new token on the hub's page, then run hf auth login, or correct HF_TOKEN."
+    fix = "Make a new token on the hub's page and enter it in the settings, or correct HF_TOKEN where it is set."
     return CheckRow("model hub", "warning", f"the token is refused for {source}", fix, "hub_token")
 
 
@@ -124,8 +142,20 @@ def _unreached(error: Exception, on_hub: bool) -> Iterator[CheckRow]:
     if not on_hub:
         yield CheckRow("model hub", "ok", "cannot be reached; this model does not need it")
         return
-    fix = "Check the internet connection and the proxy; what is already on this machine works."
-    yield CheckRow("model hub", "warning", "cannot be reached", fix)
+    yield CheckRow("model hub", "warning", "cannot be reached", _OTHERWISE)
+
+
+def _late(on_hub: bool, seconds: float) -> CheckRow:
+    waited = f"{seconds:g}"
+    if not on_hub:
+        return CheckRow("model hub", "ok", f"did not answer within {waited} s; this model does not need it")
+    return CheckRow("model hub", "warning", f"did not answer within {waited} s", _OTHERWISE)
+
+
+def _no_way_through(proxy: str, on_hub: bool) -> CheckRow:
+    fix = "Set an HTTP proxy instead, or turn the proxy off; what is already on this machine works."
+    found = f"the proxy {proxy} is of a kind (SOCKS) that AEGIS cannot use"
+    return CheckRow("model hub", "warning" if on_hub else "ok", found, fix if on_hub else "")
 
 
 def _certificate_code(error: BaseException | None) -> int:

@@ -10,7 +10,7 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from ..failures import UserError
 from ..names import is_device
-from .hub_errors import HUB_ERRORS, HubUnreachable, refusal
+from .hub_errors import HUB_ERRORS, HubUnreachable, refusal, unusable_proxy
 from .weights import INDEX, SINGLE
 
 _ROOT = re.compile(r"[^/\\:]+")  # a file of a subfolder is none of ours, and no name may lead out of the folder
@@ -86,7 +86,11 @@ def look_up(source: str, revision: str) -> HubModel:
         info = HfApi().model_info(source, revision=revision, files_metadata=True, timeout=_SECONDS)
     except HUB_ERRORS as error:
         raise refusal(error, source, revision) from error
-    except (ValueError, KeyError, TypeError) as error:  # a login page of the network, say
+    except (ImportError, ValueError, KeyError, TypeError) as error:  # a login page of the network, say
+        if proxy := unusable_proxy():
+            raise proxy from error
+        if isinstance(error, ImportError):
+            raise
         raise _no_description(source) from error
     files = [_remote(sibling) for sibling in info.siblings or () if _is_ours(sibling.rfilename)]
     if not _HASH.fullmatch(info.sha or "") or not files or not all(_HASH.fullmatch(file.etag) for file in files):

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 
 from ..addresses import shown_address
 from ..failures import UserError
+from ..proxies import socks_proxy
 
 # Everything the hub's library raises when the hub, or the way to it, is at fault.
 HUB_ERRORS = (
@@ -37,12 +38,23 @@ class HubUnreachable(UserError):
     """The hub did not answer, or not usefully: a complete copy on this machine serves as well."""
 
 
+def unusable_proxy() -> HubUnreachable | None:
+    """Why no client could be made, if a proxy is at fault; what is raised then (ImportError, ValueError) says less."""
+    if address := socks_proxy():
+        return HubUnreachable(
+            "The proxy {address} is of a kind (SOCKS) that AEGIS cannot use.",
+            "Set an HTTP proxy instead, or turn the proxy off, and run this step again.",
+            address=address,
+        )
+    return None
+
+
 def refusal(error: Exception, source: str, revision: str) -> UserError:
     """The sentence for one of HUB_ERRORS about the repository `source` at `revision`."""
     if isinstance(error, GatedRepoError):
         return UserError(
             "{source} is only for people who accepted its licence on the hub.",
-            "Accept it on {page}, then set your token: run hf auth login once, or set HF_TOKEN.",
+            "Accept it on {page}, then enter your token in the settings, or write aegis hub login in a terminal.",
             source=source,
             page=f"{shown_address(constants.ENDPOINT)}/{source}",
         )
@@ -60,7 +72,8 @@ def refusal(error: Exception, source: str, revision: str) -> UserError:
     if isinstance(error, RepositoryNotFoundError):
         return UserError(
             "The hub knows no {source}, or it is private.",
-            "Check the spelling; for a private one set your token: run hf auth login once, or set HF_TOKEN.",
+            "Check the spelling; for a private one enter your token in the settings, or write aegis hub login in a "
+            "terminal.",
             source=source,
         )
     if isinstance(error, HFValidationError):
@@ -90,7 +103,7 @@ def _by_status(status: int, source: str) -> UserError:
     if status == 401:
         return UserError(
             "The hub does not accept your token.",
-            "Run hf auth login again, or correct or remove HF_TOKEN.",
+            "Enter a new one in the settings, or correct or remove HF_TOKEN where it is set.",
         )
     if status == 403:
         return UserError(
@@ -101,7 +114,7 @@ def _by_status(status: int, source: str) -> UserError:
     if status == 429:
         return HubUnreachable(
             "The hub asks this connection to wait: too many requests.",
-            "Wait a few minutes and run this step again; with a token (hf auth login) the limit is higher.",
+            "Wait a few minutes and run this step again; with a token (see the settings) the limit is higher.",
         )
     return HubUnreachable(
         "The hub cannot serve {source} at the moment (status {status}).",
