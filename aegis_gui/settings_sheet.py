@@ -1,10 +1,12 @@
-"""A small sheet for how AEGIS behaves on this desktop: at the end of a run, and when its window is closed."""
+"""A small sheet for how AEGIS behaves on this desktop, for the hub's token, and the way to the engine."""
 
 from PySide6.QtCore import QEvent, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from .desktop import Desktop
+from .hub_token import HubToken
+from .hub_token_row import HubTokenRow
 from .i18n import mark, tr
 from .panels import label
 from .preferences import AtClose, Preferences
@@ -17,12 +19,19 @@ AT_CLOSE = {
 
 
 class SettingsSheet(QDialog):
-    """Modeless; every choice counts at once. `engine_asked` wants the engine's sheet, shown where one is set up."""
+    """Modeless; every choice counts at once. `engine_asked` wants the engine's sheet, shown where one is set up, and
+    `token_asked` the one in which a token is entered."""
 
     engine_asked = Signal()
+    token_asked = Signal()
 
     def __init__(
-        self, preferences: Preferences, desktop: Desktop, has_engine: bool, parent: QWidget | None = None
+        self,
+        preferences: Preferences,
+        desktop: Desktop,
+        token: HubToken,
+        has_engine: bool,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.preferences, self._has_tray = preferences, desktop.has_tray
@@ -38,9 +47,12 @@ class SettingsSheet(QDialog):
         self.sound.clicked.connect(self._keep)
         self.at_close.activated.connect(self._keep)
         self.listen.clicked.connect(desktop.chime)
+        self.token = HubTokenRow(token)
+        self.token.enter_asked.connect(self.token_asked)
         self.engine_title, self.engine = label(role="heading"), QPushButton()
         self.engine.clicked.connect(self.engine_asked)
         self._lay_out()
+        self.token.grown.connect(self._fit)
         for part in (self.engine_title, self.engine):
             part.setVisible(has_engine)
         self.retranslate()
@@ -116,6 +128,8 @@ class SettingsSheet(QDialog):
         column.addWidget(self.at_close_title)
         column.addWidget(self.at_close)
         column.addWidget(self.close_help)
+        column.addSpacing(16)
+        column.addWidget(self.token)
         column.addSpacing(16)
         column.addWidget(self.engine_title)
         engine = QHBoxLayout()

@@ -27,6 +27,8 @@ from .frame import framed
 from .greeting import Greeting
 from .header import Header
 from .help_sheet import HelpSheet
+from .hub_token import HubToken
+from .hub_token_sheet import HubTokenSheet
 from .i18n import Language, mark, tr
 from .log_drawer import LogDrawer
 from .long_work import LongWork
@@ -60,11 +62,13 @@ class Window(QMainWindow):
         self.long_work = LongWork(self.state, self.runner, preferences, desktop, self)
         self.farewell = Farewell(self.runner, self.long_work, preferences, self)
         self.engine = EngineSetup(engine_place(), this_parts(), this_wish(), self) if is_frozen() else None
+        self.hub_token = HubToken(self)
         self.page = HOME
         self._following = True
         self._help: HelpSheet | None = None
         self._settings: SettingsSheet | None = None
         self._engine_sheet: EngineSheet | None = None
+        self._token_sheet: HubTokenSheet | None = None
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
         self.greeting = Greeting(self.state, self.banner, self)
@@ -103,9 +107,11 @@ class Window(QMainWindow):
         self.page_shown.emit(name)
 
     def go(self, place: str) -> None:
-        """Where a page leads: to another page, or to the engine's sheet."""
+        """Where a page leads: to another page, to the engine's sheet, or to that of the hub's token."""
         if place == "engine":
             self.show_engine()
+        elif place == "hub_token":
+            self.show_hub_token()
         else:
             self.show_page(place)
 
@@ -230,9 +236,12 @@ class Window(QMainWindow):
 
     def show_settings(self) -> None:
         if self._settings is None:
-            self._settings = SettingsSheet(self.preferences, self.desktop, self.engine is not None, self)
+            has_engine = self.engine is not None
+            self._settings = SettingsSheet(self.preferences, self.desktop, self.hub_token, has_engine, self)
             self._settings.engine_asked.connect(self.show_engine)
+            self._settings.token_asked.connect(self.show_hub_token)
         self._settings.refresh()
+        self.hub_token.look()
         self._settings.show()
         self._settings.raise_()
 
@@ -244,6 +253,11 @@ class Window(QMainWindow):
         self._engine_sheet.refresh()
         self._engine_sheet.show()
         self._engine_sheet.raise_()
+
+    def show_hub_token(self) -> None:
+        """Where a token for gated and private models is entered."""
+        self._token_sheet = self._token_sheet or HubTokenSheet(self.hub_token, self)
+        self._token_sheet.begin()
 
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
@@ -281,6 +295,7 @@ class Window(QMainWindow):
             page.close()  # the chat page ends its own engine
         if self.engine:
             self.engine.shut_down()
+        self.hub_token.shut_down()
         self.runner.shut_down()
         self.machine.shut_down()
         self.long_work.shut_down()

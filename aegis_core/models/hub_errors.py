@@ -43,7 +43,7 @@ def unusable_proxy() -> HubUnreachable | None:
     if address := socks_proxy():
         return HubUnreachable(
             "The proxy {address} is of a kind (SOCKS) that AEGIS cannot use.",
-            "Set an HTTP proxy instead, or turn the proxy off, and run this step again.",
+            "Set an HTTP proxy instead, or turn the proxy off, then try again.",
             address=address,
         )
     return None

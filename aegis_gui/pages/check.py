@@ -21,7 +21,7 @@ ROLES = {"ok": "pass", "warning": "warn", "missing": "fail"}
 URGENCY = {"missing": 0, "warning": 1, "ok": 2}
 
 
-# What the window does about a finding, by the name that the engine gives it: a page of the web, or one of its own.
+# What the window does about a finding, by the name that the engine gives it: a page of its own, or one of the web.
 # Fixed here, so that no run from elsewhere can make a button lead anywhere else.
 LINKS = {
     "nvidia_driver": "https://www.nvidia.com/Download/index.aspx",
@@ -29,13 +29,13 @@ LINKS = {
     "ollama_download": "https://ollama.com/download",
     "hub_token": "https://huggingface.co/settings/tokens",
 }
-PAGES = {"ollama": "chat", "engine": "engine"}
+PAGES = {"ollama": "chat", "engine": "engine", "hub_token": "hub_token"}
 ONLY_FROZEN = "engine"  # any other window has no engine of its own to repair
 MENDS = {
     "nvidia_driver": mark("Open NVIDIA's driver page"),
     "visual_cpp": mark("Get the runtime from Microsoft"),
     "ollama_download": mark("Open the download page"),
-    "hub_token": mark("Open the page of tokens"),
+    "hub_token": mark("Enter a token"),
     "ollama": mark("Go to Ollama's panel"),
     "engine": mark("Repair the engine"),
 }
@@ -122,10 +122,10 @@ class CheckPage(StepPage):
             self.grid.addWidget(button, line, 5)
 
     def _mend(self, mend: str) -> None:
-        if mend in LINKS:
-            QDesktopServices.openUrl(QUrl(LINKS[mend]))
-        else:
+        if mend in PAGES:
             self.go_requested.emit(PAGES[mend])
+        else:
+            QDesktopServices.openUrl(QUrl(LINKS[mend]))
 
     def _counts(self) -> str:
         found = [row.status for row in self._rows.values()]
