@@ -6,6 +6,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 
+from aegis_core import platforms
 from aegis_core.engine.command import engine_command, engine_environment
 from aegis_core.failures import Failure, UserError, explain
 
@@ -82,7 +83,8 @@ class HubToken(QObject):
         process.setProcessEnvironment(environment)
         process.finished.connect(self._end)
         process.errorOccurred.connect(self._on_error)
-        process.start(program, arguments)
+        with platforms.here().apart():
+            process.start(program, arguments)
         process.write(f"{typed}\n".encode())
         process.closeWriteChannel()
         self.changed.emit()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import screenshots_chat
 import screenshots_cockpit
 import screenshots_engine
+import screenshots_hub_token
 import screenshots_longwork
 from album import snap, verdict
 from gui_parts import control_events, control_row, open_window, recorded_events, recorded_run, stamped
@@ -72,6 +73,7 @@ def shoot(out: Path, run_dir: Path | None = None, size: QSize = SIZE) -> list[Pa
         pictures += screenshots_longwork.shoot(out, Path(scratch) / "AEGIS long")
     pictures += screenshots_chat.shoot(out)
     pictures += screenshots_engine.shoot(out)
+    pictures += screenshots_hub_token.shoot(out)
     return [*pictures, *_sheets(out, pictures)]
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -53,7 +54,7 @@ def shoot(out: Path) -> list[Path]:
     return made
 
 
-def _apart(folder: Path):  # type: ignore[no-untyped-def]
+def _apart(folder: Path) -> AbstractContextManager[object]:
     return patch.dict(os.environ, {"AEGIS_PREFERENCES": str(folder / "window.ini"), "AEGIS_DATA": str(folder)})
 
 

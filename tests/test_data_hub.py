@@ -157,3 +157,13 @@ def test_without_the_hub_a_fetched_copy_serves_and_another_does_not(tmp_path: Pa
     assert again == {"commit": commit, "contents": CONTENTS, "again": True}
     assert "The hub cannot be reached for maker/other" in other["reason"]
     assert "The hub cannot be reached for maker/qa" in version["reason"]
+
+
+def test_a_socks_proxy_is_named_without_its_password_and_a_complete_copy_serves(
+    hub: FakeDatasetHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (online,) = ask(hub, tmp_path, ("read", {"source": "maker/qa"}))
+    monkeypatch.setenv("ALL_PROXY", "socks4://user:geheim@proxy.invalid:1080")
+    copy, refused = ask(hub, tmp_path, ("read", {"source": "maker/qa"}), ("read", {"source": "maker/other"}))
+    assert copy["contents"] == online["contents"] == CONTENTS
+    assert refused["reason"] == "The proxy socks4://proxy.invalid:1080 is of a kind (SOCKS) that AEGIS cannot use."

@@ -121,6 +121,8 @@ def test_forgetting_takes_the_kept_token_off_the_disk_and_no_other(hub: FakeHub,
     assert get_token() is None and get_stored_tokens() == {"work": ANOTHER}
     assert not [path for path in files(store) if TOKEN.encode() in path.read_bytes()]
     assert not forget().is_set, "a second time there is nothing to do"
+    Path(constants.HF_TOKEN_PATH).write_text(TOKEN, encoding="utf-8")  # by hand: no name is known for it
+    assert token_state().kept and not forget().is_set and get_token() is None
 
 
 def test_a_token_in_the_environment_goes_first_and_that_is_known(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def test_login_status_and_logout_each_say_how_things_stand(surroundings: dict[st
     done = aegis(surroundings, "login", typed=f"{TOKEN}\n")
     assert done.returncode == 0 and f"The hub knows you as {ACCOUNT}." in done.stdout and done.stderr == ""
     row = json.loads(aegis(surroundings, "status", "--json").stdout)
-    assert row == {"variable": "", "kept": True, "store": str(tmp_path / "home" / "token")}
+    assert row == {"account": "", "variable": "", "kept": True, "store": str(tmp_path / "home" / "token")}
     told = aegis({**surroundings, "HF_TOKEN": ANOTHER}, "status")
     assert told.returncode == 0 and "HF_TOKEN is set and goes before a kept one." in told.stdout
     gone = aegis(surroundings, "logout")

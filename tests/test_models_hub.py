@@ -331,6 +331,17 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_password_and_a_complete
     assert resolved(changed_source(hub_run, SOURCE))[0].revision == online.revision
 
 
+def test_a_socks_proxy_that_everything_passes_by_is_not_blamed(
+    hub: FakeHub, model: FakeModel, hub_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_session()
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.invalid:1080")
+    monkeypatch.setenv("NO_PROXY", "*")
+    hub.page = b"<html>Log in to Hotel Wi-Fi"
+    with pytest.raises(UserError, match="is not the hub"):
+        resolved(hub_run)
+
+
 def test_an_unknown_revision_is_said(hub: FakeHub, model: FakeModel, hub_run: RunDirectory) -> None:
     hub_run.write_plan(changed(hub_run.plan(), {"model.revision": "v9"}))
     with pytest.raises(UserError, match="maker/tiny-llama has no revision v9"):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,33 +29,17 @@ def status(as_json: AsJson = False) -> int:
     """Say whether a token is set and where it comes from, never the token; exit code 1 if there is none."""
     from ..models.hub_token import token_state
 
-    state = token_state()
-    if as_json:
-        print(json.dumps(asdict(state), ensure_ascii=False))
-    else:
-        _say(*_lines(state))
-    return 0 if state.is_set else 1
+    state = _answered(as_json, lambda: ("", token_state()))
+    return 0 if state and state.is_set else 1
 
 
 @app.command()
 def login(as_json: AsJson = False) -> int:
-    """Ask for a token without showing it, or read a line of stdin, and keep it if the hub accepts it."""
+    """Ask for a token without showing it, or read a line of stdin, and keep it if the hub knows it."""
     from ..models.hub_token import keep, token_state
 
     token = typer.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
-    try:
-        account = keep(token)
-    except (UserError, OSError) as error:
-        if not as_json:
-            raise
-        print(json.dumps({"failure": vars(explain(error))}))
-        return 1
-    state = token_state()
-    if as_json:
-        print(json.dumps({"account": account, **asdict(state)}))
-    else:
-        _say(f"The hub knows you as {account}.", *_lines(state))
-    return 0
+    return 0 if _answered(as_json, lambda: (keep(token), token_state())) else 1
 
 
 @app.command()
@@ -62,29 +47,34 @@ def logout(as_json: AsJson = False) -> int:
     """Remove the kept token from this computer."""
     from ..models.hub_token import forget
 
+    return 0 if _answered(as_json, lambda: ("", forget())) else 1
+
+
+def _answered(as_json: bool, work: Callable[[], tuple[str, "TokenState"]]) -> "TokenState | None":
+    """Do the work (its account, if it learns one, and how things stand then) and print what came of it.
+
+    As JSON also what went wrong, and None then: the window says it in the person's language.
+    """
     try:
-        state = forget()
-    except OSError as error:
+        account, state = work()
+    except (UserError, OSError) as error:
         if not as_json:
             raise
         print(json.dumps({"failure": vars(explain(error))}))
-        return 1
+        return None
     if as_json:
-        print(json.dumps(asdict(state)))
-    else:
-        _say(*_lines(state))
-    return 0
-
-
-def _lines(state: "TokenState") -> list[str]:
-    lines = [f"A token is kept in {state.store}." if state.kept else "No token is kept."]
-    if state.variable:
-        lines.append(f"{state.variable} is set and goes before a kept one.")
-    elif not state.kept:
-        lines.append("aegis hub login asks for one.")
-    return lines
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
+        print(json.dumps({"account": account, **asdict(state)}))
+        return state
+    for line in _lines(account, state):
         Console().print(line, markup=False, soft_wrap=True)
+    return state
+
+
+def _lines(account: str, state: "TokenState") -> Iterator[str]:
+    if account:
+        yield f"The hub knows you as {account}."
+    yield f"A token is kept in {state.store}." if state.kept else "No token is kept."
+    if state.variable:
+        yield f"{state.variable} is set and goes before a kept one."
+    elif not state.kept:
+        yield "aegis hub login asks for one."
