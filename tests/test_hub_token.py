@@ -1,5 +1,6 @@
 """The hub's token: asked about before it is kept, in the hub library's own store, and never shown by anybody."""
 
+import contextlib
 import json
 import os
 import socket
@@ -197,6 +198,7 @@ def test_the_token_is_in_no_command_line_no_output_and_no_file_but_the_store(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal of POSIX")
+@pytest.mark.timeout(60)
 def test_in_a_terminal_the_token_is_asked_for_without_showing_it(surroundings: dict[str, str]) -> None:
     import pty
 
@@ -207,14 +209,16 @@ def test_in_a_terminal_the_token_is_asked_for_without_showing_it(surroundings: d
     )  # fmt: skip
     os.close(theirs)
     shown = b""
-    while b"Token" not in shown:
-        shown += os.read(ours, 1000)
-    os.write(ours, f"{TOKEN}\n".encode())
     try:
-        while piece := os.read(ours, 1000):
-            shown += piece
-    except OSError:  # Linux's way to say that the other end is closed
-        pass
-    assert child.wait(timeout=60) == 0
-    os.close(ours)
+        while b"Token" not in shown:
+            shown += os.read(ours, 1000)
+        os.write(ours, f"{TOKEN}\n".encode())
+        with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+            while piece := os.read(ours, 1000):
+                shown += piece
+        assert child.wait(timeout=60) == 0
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
     assert ACCOUNT.encode() in shown and TOKEN.encode() not in shown

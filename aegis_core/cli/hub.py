@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from getpass import getpass  # the prompt appears when nothing is shown any more, unlike typer's
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,7 +39,7 @@ def login(as_json: AsJson = False) -> int:
     """Ask for a token without showing it, or read a line of stdin, and keep it if the hub knows it."""
     from ..models.hub_token import keep, token_state
 
-    token = typer.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    token = getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline()
     return 0 if _answered(as_json, lambda: (keep(token), token_state())) else 1
 
 
