@@ -6,6 +6,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QTimer, Signal
 
+from aegis_core import platforms
 from aegis_core.data.place import on_the_hub
 from aegis_core.engine.command import engine_command, engine_environment
 from aegis_core.failures import UserError, explain
@@ -84,7 +85,19 @@ class DataLook(QObject):
         self._process = QProcess(self)
         self._process.setProcessEnvironment(environment)
         self._process.finished.connect(self._end)
-        self._process.start(program, arguments)
+        self._process.errorOccurred.connect(self._fail)
+        with platforms.here().apart():
+            self._process.start(program, arguments)
+        self.changed.emit()
+
+    def _fail(self, error: QProcess.ProcessError) -> None:
+        """What cannot even start does not finish either."""
+        if error is not QProcess.ProcessError.FailedToStart or self._process is None:
+            return
+        cause = self._process.errorString()
+        self._process.deleteLater()
+        self._process = None
+        self.row = {"failure": asdict(explain(UserError("The engine could not start: {cause}.", cause=cause)))}
         self.changed.emit()
 
     def _end(self) -> None:

@@ -10,6 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from aegis_core.plan import demo_plan
 from aegis_core.run_directory import write_json
+from aegis_gui.data_look import DataLook
 from aegis_gui.flow import Status
 from aegis_gui.pages.prepare import PreparePage
 from aegis_gui.window import Window
@@ -77,6 +78,18 @@ def test_a_dataset_of_the_hub_is_looked_at_only_when_asked(window: Window) -> No
     assert page.look.running
     window.close()
     assert not page.look.running
+
+
+def test_a_look_whose_engine_cannot_even_start_says_so_and_is_over(
+    window: Window, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page_of(window).look.stop()
+    monkeypatch.setattr("aegis_gui.data_look.engine_command", lambda *words: [str(tmp_path / "no such program")])
+    window.state.create(tmp_path / "run", demo_plan())
+    look = DataLook(window.state)
+    look.look()
+    qtbot.waitUntil(lambda: not look.running)
+    assert look.row is not None and look.row["failure"]["reason"].startswith("The engine could not start: ")
 
 
 def test_after_the_step_the_page_shows_what_the_step_saw(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ..engine.command import LIBRARIES
 from ..failures import UsageError, explain
-from ..hardware import CARD_ORDER
 from . import apply, demo, engine, hub, ollama, overrule, preset, preview, runs, shelf, verify, work
 
 
@@ -60,7 +60,7 @@ def aegis(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    for name, value in CARD_ORDER.items():
+    for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a cp932 console cannot show everything

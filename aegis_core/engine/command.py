@@ -16,8 +16,12 @@ _LEADING_ASTRAY = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX",
 _SEARCH_PATH = "LD_LIBRARY_PATH"
 PROGRAM = "AEGIS_PROGRAM"
 """Variable that tells an engine what its window's person types to run `aegis`."""
-# Where links are not allowed, the hub's library copies instead, and says so each time.
-_NO_FUSS = {"HF_HUB_DISABLE_SYMLINKS_WARNING": "1"}
+LIBRARIES = {
+    **CARD_ORDER,
+    "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",  # where links are not allowed, the hub's library copies and says so
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # the hub is asked for what is wanted of it, and told nothing else
+}
+"""How libraries are told to behave, unless the user's own environment says otherwise."""
 
 
 def engine_command(*arguments: str | Path) -> list[str]:
@@ -42,7 +46,7 @@ def engine_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
         if is_frozen()
         else {**os.environ, "PYTHONPATH": _this_copy_first()}
     )
-    return {**CARD_ORDER, **_NO_FUSS, **inherited, **fixed, **(extra or {})}
+    return {**LIBRARIES, **inherited, **fixed, **(extra or {})}
 
 
 def own_environment(inherited: Mapping[str, str]) -> dict[str, str]:
