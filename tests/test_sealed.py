@@ -10,6 +10,7 @@ import torch
 from aegis_core.chat.transcript import append_row, read_answers, rows_as_text
 from aegis_core.evaluation.measurement import Measurement, load_measurement, save_measurement
 from aegis_core.failures import UserError, explain
+from aegis_core.fusion.target import refuse_foreign
 from aegis_core.run_directory import write_json
 from aegis_core.sealed import KEY, UNSEALED, is_whole, read_sealed, sealed
 from aegis_core.training import checkpoints
@@ -148,3 +149,21 @@ def test_a_full_disk_is_recognised_through_the_words_of_a_library() -> None:
         fail()
     assert explain(caught.value).reason == "The disk is full."
     assert explain(RuntimeError("An exception is raised during the commit.")).reason.startswith("Something unexpected")
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [((), False), (("aegis.json.part",), False), (("aegis.json.part", "thesis.docx"), True), (("config.json",), True)],
+)
+def test_a_draft_of_a_fused_model_that_was_only_begun_is_ours_and_nothing_else_is(
+    tmp_path: Path, files: tuple[str, ...], refused: bool
+) -> None:
+    draft = tmp_path / "model.unproven.part"
+    draft.mkdir()
+    for name in files:
+        (draft / name).write_text("x", encoding="utf-8")
+    if refused:
+        with pytest.raises(UserError, match=r"model\.unproven\.part is there already"):
+            refuse_foreign(tmp_path / "model", "run")
+    else:
+        refuse_foreign(tmp_path / "model", "run")

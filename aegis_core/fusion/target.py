@@ -18,7 +18,7 @@ def unproven(folder: Path) -> Path:
 def refuse_foreign(folder: Path, run: str) -> None:
     """UserError if writing `folder`, or setting it aside, would destroy something that the run `run` did not make."""
     for place in (folder, *(folder.with_name(folder.name + ending) for ending in _COMPANIONS)):
-        if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        if not place.exists() or (place.is_dir() and _is_only_begun(place)):
             continue
         if not place.is_dir() or not (place / RECORD).is_file():
             raise UserError(
@@ -32,6 +32,11 @@ def refuse_foreign(folder: Path, run: str) -> None:
                 "Choose an empty or a new folder; delete that one first if nobody needs it.",
                 folder=place,
             )
+
+
+def _is_only_begun(place: Path) -> bool:
+    """Whether nothing is in it, or at most the draft of our record: nothing of a model is written before that."""
+    return all(path.name == f"{RECORD}.part" for path in place.iterdir())
 
 
 def give_name(folder: Path) -> None:
