@@ -16,6 +16,7 @@ import httpx
 
 from ..cancel import CancelToken
 from ..failures import UserError
+from ..replacing import remove, rename
 from ..run_directory import sha256_of_file
 from .resolution import Wheel
 
@@ -91,13 +92,13 @@ class Downloads:
         else:
             self._fetch_patiently(client, wheel, draft)
         if sha256_of_file(draft) != wheel.sha256:
-            draft.unlink()
+            remove(draft)
             raise UserError(
                 "The fetched file {file} is not the expected one: its hash differs.",
                 "Try again; if it stays so, something between you and the package index changes files.",
                 file=wheel.file,
             )
-        draft.replace(path)
+        rename(draft, path)
 
     def _fetch_patiently(self, client: httpx.Client, wheel: Wheel, draft: Path) -> None:
         """As long as each try brings something new there is another one."""
@@ -123,7 +124,7 @@ class Downloads:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         with client.stream("GET", wheel.url, headers=headers) as answer:
             if answer.status_code == 416:  # the part is longer than the file: another file by now
-                draft.unlink()
+                remove(draft)
                 raise httpx.RemoteProtocolError("the server knows another file")
             answer.raise_for_status()
             goes_on = answer.status_code == 206

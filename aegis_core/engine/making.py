@@ -18,6 +18,7 @@ from .. import __version__, platforms
 from ..cancel import CancelToken
 from ..failures import UserError
 from ..hardware import disk_free_bytes
+from ..replacing import remove
 from ..resources import chosen_folder
 from ..run_directory import sha256_of_file
 from .command import own_environment
@@ -161,8 +162,7 @@ def _python_answers(place: Place, parts: Parts) -> bool:
 
 
 def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish) -> None:
-    if place.environment.exists():
-        shutil.rmtree(place.environment)
+    remove(place.environment)
     version = ".".join(map(str, parts.python_version))
     python = ["--python", str(wish.python)] if wish.python else ["--python", version, "--managed-python"]
     uv.run("venv", "--no-project", *python, place.environment)
