@@ -1,4 +1,4 @@
-"""Giving a finished file or folder its name, or taking one away, also where another program has it open for a moment."""
+"""A finished file or folder takes its name, or goes, also where another program has it open for a moment."""
 
 import shutil
 import time

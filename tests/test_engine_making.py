@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 from small_wheels import Index, make_wheel, package_index, sha256
@@ -18,7 +19,7 @@ from uv import find_uv_bin
 import aegis_core.engine.making as making
 from aegis_core import __version__
 from aegis_core.cancel import Cancelled, CancelToken
-from aegis_core.engine import download
+from aegis_core.engine import download, trial
 from aegis_core.engine.command import engine_command, engine_environment
 from aegis_core.engine.condition import Condition, examine, glance
 from aegis_core.engine.installed import installed
@@ -230,6 +231,74 @@ def test_an_engine_that_cannot_import_what_it_is_built_on_is_not_ready(bench: Be
     with pytest.raises(UserError, match="does not start: ImportError: no such thing"):
         bench.make()
     assert wheel.is_file() and bench.place.marker() is None
+
+
+SLOW = b"""
+import os, pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(90)"])
+draft = pathlib.Path(os.environ['TELL'] + '.part')
+draft.write_text(str(child.pid), encoding='utf-8')
+draft.rename(os.environ['TELL'])
+time.sleep(90)
+"""
+
+
+@pytest.fixture
+def slow_start(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks a package that does not come to the end of its import; the file that then names a process it started."""
+    make_wheel(bench.index.folder, "rest", "2.0", {f"{name}.py": SLOW for name in IMPORTED})
+    bench.lock(rest="2.0")
+    told = tmp_path / "told"
+    monkeypatch.setenv("TELL", str(told))
+    return told
+
+
+def test_a_stop_ends_the_trial_at_once_with_all_that_it_started(bench: Bench, slow_start: Path) -> None:
+    cancel, stopped = CancelToken(), list[float]()
+
+    def stop_once_it_tries() -> None:
+        end = time.monotonic() + 60
+        while not slow_start.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        stopped.append(time.monotonic())
+        cancel.cancel()
+
+    thread = threading.Thread(target=stop_once_it_tries)
+    thread.start()
+    with pytest.raises(Cancelled):
+        bench.make(cancel)
+    waited = time.monotonic() - stopped[0]
+    thread.join()
+    assert waited < 4, "seconds after the stop"
+    assert not runs(int(slow_start.read_text(encoding="utf-8")))
+    assert glance(bench.place, bench.parts).condition is Condition.HALF
+
+
+def test_a_trial_that_takes_too_long_is_ended_and_told_in_a_sentence(
+    bench: Bench, slow_start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "tried", short_of_time(monkeypatch, making.tried))
+    with pytest.raises(UserError, match="did not start within") as failed:
+        bench.make()
+    assert "virus scanner" in failed.value.advice
+    assert not runs(int(slow_start.read_text(encoding="utf-8")))
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def short_of_time(monkeypatch: pytest.MonkeyPatch, work: Callable[..., str]) -> Callable[..., str]:
+    """The same work with 6 s to do it in."""
+
+    def hurried(*arguments: object) -> str:
+        monkeypatch.setattr(trial, "LONGEST_SECONDS", 6.0)
+        return work(*arguments)
+
+    return hurried
 
 
 def test_two_at_once_are_refused(bench: Bench) -> None:

@@ -3,10 +3,8 @@
 Nothing counts as there until engine.json is written, last. Whatever was fetched or installed before is used again.
 """
 
-import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,27 +12,26 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .. import __version__, platforms
+from .. import __version__
 from ..cancel import CancelToken
 from ..failures import UserError
 from ..hardware import disk_free_bytes
 from ..replacing import remove
 from ..resources import chosen_folder
 from ..run_directory import sha256_of_file
-from .command import own_environment
 from .download import Downloads
 from .installed import damaged, installed
 from .parts import Parts
 from .place import Marker, Place
 from .resolution import Sources, Wheel, resolve
 from .torch_build import AUTO, TorchBuild, this_build
+from .trial import answers, tried
 from .uv import Uv
 
 PYTHON_BYTES = 120_000_000  # the Python that uv brings, unpacked
 UNPACKED = (
     3.6  # how many times larger packages are than their wheels: 1.36 GB from 388 MB on Linux with torch's CPU build
 )
-_TRIAL = "import torch, transformers, peft, datasets, optuna, gguf, xllamacpp, aegis_core; print(torch.__version__)"
 
 
 class Stage(StrEnum):
@@ -128,11 +125,11 @@ def _made(
     own_wheel, uv = parts.wheel(), Uv(parts.uv(), place.folder, place.log, cancel)
     build = this_build(wish.build)
     hear(Progress(Stage.LOOK))
-    broken = damaged(place, cancel, thorough) if _python_answers(place, parts) else None
+    broken = damaged(place, cancel, thorough) if answers(place, parts, cancel) else None
     place.write_marker(None)
     if broken is None:
         hear(Progress(Stage.PYTHON))
-        _make_environment(uv, place, parts, wish)
+        _make_environment(uv, place, parts, wish, cancel)
     hear(Progress(Stage.RESOLVE))
     wheels = resolve(uv, parts, build, wish.sources)
     there = {name: package.version for name, package in installed(place).items() if name not in (broken or {})}
@@ -143,7 +140,7 @@ def _made(
     hear(Progress(Stage.INSTALL))
     _install(uv, place, wheels, own_wheel, sorted(broken or {}))
     hear(Progress(Stage.TRY))
-    torch = _tried(place, cancel)
+    torch = tried(place, cancel)
     for leftover in (place.downloads, uv.cache):
         shutil.rmtree(leftover, ignore_errors=True)
     marker = Marker(__version__, parts.sha256, torch, build.tag, ".".join(map(str, parts.python_version)))
@@ -151,22 +148,12 @@ def _made(
     return marker
 
 
-def _python_answers(place: Place, parts: Parts) -> bool:
-    """Whether the environment has a Python of the right version that starts."""
-    if not place.python.exists():
-        return False
-    code = f"import sys; raise SystemExit(sys.version_info[:2] != {parts.python_version})"
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        return _quiet_run([str(place.python), "-I", "-c", code], 60).returncode == 0
-    return False
-
-
-def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish) -> None:
+def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish, cancel: CancelToken) -> None:
     remove(place.environment)
     version = ".".join(map(str, parts.python_version))
     python = ["--python", str(wish.python)] if wish.python else ["--python", version, "--managed-python"]
     uv.run("venv", "--no-project", *python, place.environment)
-    if not _python_answers(place, parts):
+    if not answers(place, parts, cancel):
         raise UserError(
             "The engine needs Python {version}, and {python} is another one.",
             "Name a Python {version} in AEGIS_ENGINE_PYTHON, or none, and one is fetched.",
@@ -201,35 +188,3 @@ def _install(uv: Uv, place: Place, wheels: Sequence[Wheel], own: Path, broken: S
     anew = [word for name in {"aegis", *broken} for word in ("--reinstall-package", name)]
     offline = ["--offline", "--no-index", "--find-links", str(place.downloads), "--require-hashes"]
     uv.run("pip", "sync", wanted, "--python", place.python, *offline, *anew)
-
-
-def _tried(place: Place, cancel: CancelToken) -> str:
-    """The version of torch, once everything the engine is built on has been imported."""
-    cancel.check()
-    done = _quiet_run([str(place.python), "-P", "-c", _TRIAL], 600)
-    with place.log.open("a", encoding="utf-8") as log:
-        log.write(done.stdout + done.stderr)
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]
-        raise UserError(
-            "The engine is set up but does not start: {problem}",
-            "Repair it in the settings; if it stays so, the whole trace is in {log}.",
-            problem=words,
-            log=place.log,
-        )
-    return done.stdout.strip().splitlines()[-1]
-
-
-def _quiet_run(command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":
-    options = platforms.here().quiet()
-    environment = {**own_environment(os.environ), "PYTHONUTF8": "1"}
-    return subprocess.run(
-        list(command),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=seconds,
-        env=environment,
-        **options,
-    )

@@ -2,17 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from .. import platforms
 from ..cancel import CancelToken
-from ..child import kill_tree
 from ..failures import UserError
 from .command import own_environment
+from .watched import heard_out
 
-_POLL_SECONDS = 0.2
 _SETTINGS = ("UV_", "PIP_")
 _OFFLINE = ("dns error", "error sending request", "Connect", "timed out", "connection", "certificate", "status code")
 _DISK = ("No space left", "not enough space", "os error 112", "os error 28")
@@ -37,29 +33,12 @@ class Uv:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a", encoding="utf-8") as log:
             log.write(f"\n$ {subprocess.list2cmdline(command)}\n")
-        with self._log.open("ab") as log:
-            start = log.tell()
-            code, printed = self._finished(command, log)
-        self._cancel.check()
-        if code:
-            with self._log.open("rb") as said:
-                said.seek(start)
-                raise failure(said.read().decode("utf-8", errors="replace"), self._log)
-        return printed
-
-    def _finished(self, command: Sequence[str], log: Any) -> tuple[int, str]:
-        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
-        how = {**pipes, **platforms.here().engine()}
-        with subprocess.Popen(command, env=self._environment(), encoding="utf-8", **how) as process:
-            bond = platforms.here().take_along(process)
-            while True:
-                try:
-                    printed, _ = process.communicate(timeout=_POLL_SECONDS)
-                    bond.release()
-                    return process.returncode, printed
-                except subprocess.TimeoutExpired:
-                    if self._cancel.cancelled:
-                        kill_tree(process.pid, bond)
+        ended = heard_out(command, self._environment(), self._cancel)
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(ended.err)
+        if ended.code:
+            raise failure(ended.err, self._log)
+        return ended.out
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in own_environment(os.environ).items() if not name.startswith(_SETTINGS)}
