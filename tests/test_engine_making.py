@@ -112,6 +112,18 @@ def test_an_engine_is_made_that_the_fake_frozen_window_then_runs(bench: Bench, m
     assert json.loads(said.stdout) == [str(bench.place.environment), ["status", "run 日本語"]]
 
 
+def test_a_python_that_was_named_is_enough_where_there_is_no_other_and_none_can_be_fetched(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    bench.make()
+    assert glance(bench.place, bench.parts).condition is Condition.READY
+
+
 def test_a_cut_connection_goes_on_where_it_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
     bench.index.cuts = 2

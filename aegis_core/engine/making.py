@@ -131,7 +131,7 @@ def _made(
         hear(Progress(Stage.PYTHON))
         _make_environment(uv, place, parts, wish, cancel)
     hear(Progress(Stage.RESOLVE))
-    wheels = resolve(uv, parts, build, wish.sources)
+    wheels = resolve(uv, place.python, parts, build, wish.sources)
     there = {name: package.version for name, package in installed(place).items() if name not in (broken or {})}
     downloads = Downloads(place.downloads, cancel, lambda done, total: hear(Progress(Stage.FETCH, done, total)))
     missing = downloads.sized([wheel for wheel in wheels if there.get(wheel.package) != wheel.version])
