@@ -18,6 +18,7 @@ import pico
 import psutil
 import pytest
 import transformers.trainer
+from engine_bench import engine_bench
 from finished_run import finished_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -239,6 +240,45 @@ SECRETS = (TOKEN, PROXY_WORD, HOST_WORD)
 )
 def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
     assert shown_address(address) == shown
+
+
+INDEX_WORD = "s3cr3t-index-w0rd"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "refused"])
+def test_the_password_of_an_index_makes_the_engine_and_is_in_no_file_word_or_command_line(
+    tmp_path: Path, known: bool
+) -> None:
+    lines: list[str] = []
+    with engine_bench(tmp_path) as bench, command_lines_of_children(lines):
+        bench.index.login = f"me:{INDEX_WORD if known else 'another'}"
+        bench.index.address = bench.index.address.replace("//", f"//me:{INDEX_WORD}@")
+        said = ""
+        try:
+            bench.make()
+        except UserError as error:
+            said = f"{error.reason} {error.advice} {error.values}"
+        assert (bench.place.marker() is not None) is known and bool(said) is not known
+        assert INDEX_WORD not in said and INDEX_WORD not in str(bench.heard)
+        written = [file for file in bench.place.folder.rglob("*") if file.is_file()]
+        assert bench.place.log in written
+        assert [file for file in written if INDEX_WORD.encode() in file.read_bytes()] == []
+    assert any("compile" in line for line in lines), "uv was seen at work"
+    assert not any(INDEX_WORD in line for line in lines)
+
+
+@contextlib.contextmanager
+def command_lines_of_children(lines: list[str]) -> Iterator[None]:
+    """Every command line of a program that this process starts, as anybody on this machine could read it."""
+    real = subprocess.Popen.__init__
+
+    def noting(self: object, args: object, *rest: object, **more: object) -> None:
+        lines.append(str(args))
+        real(self, args, *rest, **more)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", noting)
+        yield
 
 
 def test_no_sentence_shows_the_password_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,8 @@ def _made(
     hear: Callable[[Progress], None],
     thorough: bool,
 ) -> Marker:
-    own_wheel, uv = parts.wheel(), Uv(parts.uv(), place.folder, place.log, cancel)
+    own_wheel = parts.wheel()
+    uv = Uv(parts.uv(), place.folder, place.log, cancel, wish.sources.index)
     build = this_build(wish.build)
     hear(Progress(Stage.LOOK))
     broken = damaged(place, cancel, thorough) if answers(place, parts, cancel) else None
@@ -133,7 +134,8 @@ def _made(
     hear(Progress(Stage.RESOLVE))
     wheels = resolve(uv, place.python, parts, build, wish.sources)
     there = {name: package.version for name, package in installed(place).items() if name not in (broken or {})}
-    downloads = Downloads(place.downloads, cancel, lambda done, total: hear(Progress(Stage.FETCH, done, total)))
+    index = wish.sources.index
+    downloads = Downloads(place.downloads, cancel, lambda done, total: hear(Progress(Stage.FETCH, done, total)), index)
     missing = downloads.sized([wheel for wheel in wheels if there.get(wheel.package) != wheel.version])
     _refuse_a_full_disk(place, missing)
     downloads.fetch(missing)

@@ -41,7 +41,8 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where wheels come from besides PyPI and PyTorch: a folder of wheels at hand, another index in PyPI's place."""
+    """Where wheels come from besides PyPI and PyTorch: a folder of wheels at hand, another index in PyPI's place (uv is
+    told of that one in its environment)."""
 
     at_hand: Path | None = None
     index: str | None = None
@@ -50,8 +51,7 @@ class Sources:
         return self.at_hand is not None and any(self.at_hand.glob(f"torch-{version}*.whl"))
 
     def options(self) -> list[str]:
-        found = ["--find-links", str(self.at_hand)] if self.at_hand else []
-        return [*found, "--default-index", self.index] if self.index else found
+        return ["--find-links", str(self.at_hand)] if self.at_hand else []
 
 
 def resolve(uv: Uv, python: Path, parts: Parts, build: TorchBuild, sources: Sources) -> list[Wheel]:

@@ -1,9 +1,13 @@
-"""Runs uv without the user's settings, but with their proxies and certificates; ends when cancelled."""
+"""Runs uv without the user's settings, but with their proxies and certificates; ends when cancelled.
+
+An address may hold a password: the index is told in uv's environment, and nothing it says is written down with one.
+"""
 
 import os
 import subprocess
 from pathlib import Path
 
+from ..addresses import shown_address
 from ..cancel import CancelToken
 from ..failures import UserError
 from .command import own_environment
@@ -16,10 +20,11 @@ _IN_USE = ("Access is denied", "os error 5", "os error 32", "being used by anoth
 
 
 class Uv:
-    """One uv with its cache and its own Pythons below `folder`; all it says goes to `log`."""
+    """One uv with its cache and its own Pythons below `folder`; all it says goes to `log`. `index` is asked in PyPI's
+    place."""
 
-    def __init__(self, program: Path, folder: Path, log: Path, cancel: CancelToken) -> None:
-        self._program, self._folder, self._log, self._cancel = program, folder, log, cancel
+    def __init__(self, program: Path, folder: Path, log: Path, cancel: CancelToken, index: str | None = None) -> None:
+        self._program, self._folder, self._log, self._cancel, self._index = program, folder, log, cancel, index
 
     @property
     def cache(self) -> Path:
@@ -32,17 +37,19 @@ class Uv:
         command = [str(self._program), *map(str, arguments), *fixed]
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a", encoding="utf-8") as log:
-            log.write(f"\n$ {subprocess.list2cmdline(command)}\n")
+            log.write(f"\n$ {shown_address(subprocess.list2cmdline(command))}\n")
         ended = heard_out(command, self._environment(), self._cancel)
+        said = shown_address(ended.err)
         with self._log.open("a", encoding="utf-8") as log:
-            log.write(ended.err)
+            log.write(said)
         if ended.code:
-            raise failure(ended.err, self._log)
+            raise failure(said, self._log)
         return ended.out
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in own_environment(os.environ).items() if not name.startswith(_SETTINGS)}
-        return {**kept, "UV_PYTHON_INSTALL_DIR": str(self._folder / "python"), "UV_PYTHON_INSTALL_BIN": "0"}
+        index = {"UV_DEFAULT_INDEX": self._index} if self._index else {}
+        return {**kept, **index, "UV_PYTHON_INSTALL_DIR": str(self._folder / "python"), "UV_PYTHON_INSTALL_BIN": "0"}
 
 
 def failure(words: str, log: Path) -> UserError:
