@@ -6,7 +6,8 @@ from PySide6.QtCore import QEvent
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from aegis_core.engine.condition import Condition
-from aegis_core.engine.making import Need, Stage, need
+from aegis_core.engine.making import Stage
+from aegis_core.engine.room import Need, need
 from aegis_core.events import StepFailed
 from aegis_core.hardware import gpu
 

@@ -13,10 +13,11 @@ from uv import find_uv_bin
 from aegis_core import __version__
 from aegis_core.cancel import CancelToken
 from aegis_core.engine.installed import installed
-from aegis_core.engine.making import Progress, Wish, make_engine
+from aegis_core.engine.making import Progress, make_engine
 from aegis_core.engine.parts import Parts
 from aegis_core.engine.place import Place
 from aegis_core.engine.resolution import Sources
+from aegis_core.engine.wish import Wish
 
 IMPORTED = ("transformers", "peft", "datasets", "optuna", "gguf", "xllamacpp")
 LARGE_BYTES = 3_000_000

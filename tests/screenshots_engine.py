@@ -22,9 +22,10 @@ from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QApplication, QWidget
 
 from aegis_core import __version__, hardware
-from aegis_core.engine.making import Need, Progress, Stage
+from aegis_core.engine.making import Progress, Stage
 from aegis_core.engine.parts import this_parts
 from aegis_core.engine.place import Marker
+from aegis_core.engine.room import Need
 from aegis_core.engine.torch_build import CPU, CUDA
 from aegis_core.failures import UserError, explain
 from aegis_gui import engine_sheet

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,15 +17,20 @@ from filelock import FileLock
 from small_wheels import make_wheel
 
 import aegis_core.engine.making as making
+import aegis_core.engine.room as room
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.engine import download, trial
 from aegis_core.engine.command import engine_command, engine_environment
 from aegis_core.engine.condition import Condition, examine, glance
 from aegis_core.engine.installed import installed
-from aegis_core.engine.making import Progress, Stage, Wish, need
+from aegis_core.engine.making import Progress, Stage
 from aegis_core.engine.parts import Parts
-from aegis_core.engine.torch_build import CPU, CUDA, choose_build
+from aegis_core.engine.place import Place
+from aegis_core.engine.resolution import Wheel
+from aegis_core.engine.room import need, refuse_a_full_disk, room_bytes
+from aegis_core.engine.torch_build import CPU, CUDA, TorchBuild, choose_build
 from aegis_core.engine.uv import Uv
+from aegis_core.engine.wish import Wish
 from aegis_core.failures import UserError
 from aegis_core.hardware import CudaCard
 
@@ -170,11 +176,38 @@ def test_a_newer_window_fetches_only_what_is_new_and_takes_away_what_is_no_longe
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "disk_free_bytes", lambda path: 1_000_000)
+    monkeypatch.setattr(room, "disk_free_bytes", lambda path: 1_000_000)
     assert not need(bench.place, bench.parts, Wish("cpu")).fits
     with pytest.raises(UserError, match="are free"):
         bench.make()
     assert bench.index.asked == []
+
+
+@pytest.mark.parametrize("build", [CPU, *CUDA], ids=lambda build: build.tag)
+def test_the_room_forecast_and_the_room_demanded_once_the_files_are_known_are_the_same(
+    tmp_path: Path, build: TorchBuild
+) -> None:
+    parts, python = Parts(ROOT / "resources" / "engine", ROOT), tmp_path / "python"
+    forecast = need(Place(tmp_path), parts, Wish(build.tag, python)).disk_bytes
+    rest = Wheel("transformers", "1.0", "http://127.0.0.1:9/rest.whl", "0", parts.download_bytes, True)
+    torch = Wheel("torch", "1.0", "http://127.0.0.1:9/torch.whl", "0", build.fetched_bytes // 4, False)
+    nvidia = replace(torch, package="nvidia-cudnn", size_bytes=build.fetched_bytes - build.fetched_bytes // 4)
+    demanded = room_bytes([rest, torch, nvidia], build)
+    assert 0.9 * forecast < demanded <= forecast
+
+
+def test_what_lies_half_fetched_counts_as_room_and_other_files_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    place.downloads.mkdir()
+    wheel = Wheel("torch", "1.0", "http://127.0.0.1:9/torch-1.0.whl", "0", 1_000_000, False)
+    monkeypatch.setattr(room, "disk_free_bytes", lambda path: 2_500_000)
+    (place.downloads / "other-1.0.whl").write_bytes(bytes(1_000_000))
+    with pytest.raises(UserError, match="are free"):
+        refuse_a_full_disk(place, [wheel], CUDA[0])
+    (place.downloads / "torch-1.0.whl.part").write_bytes(bytes(600_000))
+    refuse_a_full_disk(place, [wheel], CUDA[0])
 
 
 def test_without_a_connection_the_advice_names_it(bench: Bench) -> None:

@@ -25,10 +25,12 @@ from hypothesis import strategies as st
 from report_parts import written
 
 from aegis_core.addresses import shown_address
+from aegis_core.cancel import CancelToken
 from aegis_core.chat import ollama_state
 from aegis_core.chat.ollama import OllamaClient
 from aegis_core.chat.ollama_address import address
 from aegis_core.chat.template_trial import under_watch
+from aegis_core.engine.uv import Uv
 from aegis_core.failures import UserError
 from aegis_core.fusion.adapter import _HARMLESS
 from aegis_core.models import hub, hub_errors
@@ -265,6 +267,16 @@ def test_the_password_of_an_index_makes_the_engine_and_is_in_no_file_word_or_com
         assert [file for file in written if INDEX_WORD.encode() in file.read_bytes()] == []
     assert any("compile" in line for line in lines), "uv was seen at work"
     assert not any(INDEX_WORD in line for line in lines)
+
+
+def test_what_a_fake_uv_says_of_an_address_is_written_and_told_without_its_password(tmp_path: Path) -> None:
+    """A Python in uv's place, since uv itself leaves passwords out where it thinks of it."""
+    said = f"error: nothing at http://me:{INDEX_WORD}@127.0.0.1:9/simple/"
+    uv = Uv(Path(sys.executable), tmp_path, tmp_path / "install.log", CancelToken())
+    with pytest.raises(UserError, match=r"nothing at http://127\.0\.0\.1:9/simple/"):
+        uv.run("-c", "import sys; sys.exit(sys.argv[1])", said)
+    written = (tmp_path / "install.log").read_text(encoding="utf-8")
+    assert written.count("http://127.0.0.1:9/simple/") == 2 and INDEX_WORD not in written
 
 
 @contextlib.contextmanager

@@ -13,10 +13,12 @@ import typer
 
 from ..cancel import Cancelled, CancelToken
 from ..engine.condition import Condition, EngineState, examine
-from ..engine.making import Progress, Stage, Wish, make_engine, need, this_wish
+from ..engine.making import Progress, Stage, make_engine
 from ..engine.parts import this_parts
 from ..engine.place import engine_place
 from ..engine.resolution import Sources
+from ..engine.room import need
+from ..engine.wish import Wish, this_wish
 
 app = typer.Typer(help="The engine's own environment: its state, making and mending it.", rich_markup_mode=None)
 _WORDS = {

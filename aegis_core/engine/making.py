@@ -3,10 +3,9 @@
 Nothing counts as there until engine.json is written, last. Whatever was fetched or installed before is used again.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,23 +14,18 @@ from filelock import FileLock, Timeout
 from .. import __version__
 from ..cancel import CancelToken
 from ..failures import UserError
-from ..hardware import disk_free_bytes
 from ..replacing import remove
-from ..resources import chosen_folder
 from ..run_directory import sha256_of_file
 from .download import Downloads
 from .installed import damaged, installed
 from .parts import Parts
 from .place import Marker, Place
-from .resolution import Sources, Wheel, resolve
-from .torch_build import AUTO, TorchBuild, this_build
+from .resolution import Wheel, resolve
+from .room import refuse_a_full_disk
+from .torch_build import this_build
 from .trial import answers, tried
 from .uv import Uv
-
-PYTHON_BYTES = 120_000_000  # the Python that uv brings, unpacked
-UNPACKED = (
-    3.6  # how many times larger packages are than their wheels: 1.36 GB from 388 MB on Linux with torch's CPU build
-)
+from .wish import Wish
 
 
 class Stage(StrEnum):
@@ -50,46 +44,6 @@ class Progress:
     stage: Stage
     done_bytes: int = 0
     total_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user may choose: build of torch, a Python instead of the one uv brings, wheels at hand, an index."""
-
-    build: str = AUTO
-    python: Path | None = None
-    sources: Sources = field(default_factory=Sources)
-
-
-def this_wish() -> Wish:
-    """As the environment variables AEGIS_ENGINE_TORCH, _PYTHON, _WHEELS and _INDEX say."""
-    return Wish(
-        os.environ.get("AEGIS_ENGINE_TORCH") or AUTO,
-        chosen_folder("AEGIS_ENGINE_PYTHON"),
-        Sources(chosen_folder("AEGIS_ENGINE_WHEELS"), os.environ.get("AEGIS_ENGINE_INDEX") or None),
-    )
-
-
-@dataclass(frozen=True)
-class Need:
-    """What setting up takes, before anything is fetched; expectations, rounded."""
-
-    build: TorchBuild
-    fetched_bytes: int
-    disk_bytes: int
-    free_bytes: int | None
-
-    @property
-    def fits(self) -> bool:
-        return self.free_bytes is None or self.free_bytes >= self.disk_bytes
-
-
-def need(place: Place, parts: Parts, wish: Wish) -> Need:
-    """For an engine that is not there at all."""
-    build = this_build(wish.build)
-    fetched = parts.download_bytes + build.fetched_bytes + (0 if wish.python else PYTHON_BYTES // 4)
-    unpacked = round(parts.download_bytes * UNPACKED) + build.unpacked_bytes + PYTHON_BYTES
-    return Need(build, fetched, fetched + unpacked, disk_free_bytes(place.folder))
 
 
 def make_engine(
@@ -137,7 +91,7 @@ def _made(
     index = wish.sources.index
     downloads = Downloads(place.downloads, cancel, lambda done, total: hear(Progress(Stage.FETCH, done, total)), index)
     missing = downloads.sized([wheel for wheel in wheels if there.get(wheel.package) != wheel.version])
-    _refuse_a_full_disk(place, missing)
+    refuse_a_full_disk(place, missing, build)
     downloads.fetch(missing)
     hear(Progress(Stage.INSTALL))
     _install(uv, place, wheels, own_wheel, sorted(broken or {}))
@@ -161,21 +115,6 @@ def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish, cancel: Ca
             "Name a Python {version} in AEGIS_ENGINE_PYTHON, or none, and one is fetched.",
             version=version,
             python=wish.python or "",
-        )
-
-
-def _refuse_a_full_disk(place: Place, missing: Sequence[Wheel]) -> None:
-    """Fetched and unpacked lie side by side for a while; what a first attempt fetched counts as there."""
-    fetched = sum(wheel.size_bytes or 0 for wheel in missing)
-    kept = sum(file.stat().st_size for file in place.downloads.glob("*")) if place.downloads.is_dir() else 0
-    wanted = round(fetched * (1 + UNPACKED)) - kept
-    free = disk_free_bytes(place.folder)
-    if free is not None and free < wanted:
-        raise UserError(
-            "The engine needs {wanted} GB on the disk and {free} GB are free.",
-            "Free some disk space and try again.",
-            wanted=f"{wanted / 1e9:.1f}",
-            free=f"{free / 1e9:.1f}",
         )
 
 
