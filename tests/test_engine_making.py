@@ -2,6 +2,7 @@
 date; what is fetched, what is refused, what a cut or a stop leaves behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from small_wheels import make_wheel
 
 import aegis_core.engine.making as making
 import aegis_core.engine.room as room
+from aegis_core import __version__
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.engine import download, trial
 from aegis_core.engine.command import engine_command, engine_environment
@@ -153,6 +155,41 @@ def test_a_repair_also_finds_a_changed_byte(bench: Bench) -> None:
     bench.make(thorough=True)
     assert bench.index.fetched() == {"torch"}
     assert weights.read_bytes()[:1] == b"\0"
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_a_sound_engine_stays_ready_without_a_connection(bench: Bench, thorough: bool) -> None:
+    bench.make()
+    before = bench.place.marker_path.read_bytes()
+    bench.index.address = "http://127.0.0.1:9/simple/"
+    bench.make(thorough=thorough)
+    assert bench.place.marker_path.read_bytes() == before
+    assert [progress.stage for progress in bench.heard] == [Stage.LOOK, Stage.TRY]
+
+
+def test_a_damaged_engine_that_cannot_be_mended_without_a_connection_is_not_made_worse(bench: Bench) -> None:
+    bench.make()
+    (bench.site() / "peft.py").write_bytes(b"")
+    bench.index.address = "http://127.0.0.1:9/simple/"
+    with pytest.raises(UserError):
+        bench.make(thorough=True)
+    assert glance(bench.place, bench.parts).condition is Condition.READY, "torch and all others still work"
+    assert examine(bench.place, bench.parts, CancelToken()).broken == (("rest", "peft.py"),)
+
+
+def test_a_package_that_is_gone_as_a_whole_is_fetched_anew(bench: Bench) -> None:
+    bench.make()
+    shutil.rmtree(installed(bench.place)["rest"].record.parent)
+    bench.make()
+    assert bench.index.fetched() == {"rest"} and "rest" in installed(bench.place)
+
+
+def test_a_newer_wheel_of_the_same_version_of_aegis_is_installed(bench: Bench) -> None:
+    bench.make()
+    files = {"aegis_core/__init__.py": b"NEWER = True\n", "aegis_core/__main__.py": b""}
+    make_wheel(bench.parts.shipped, "aegis", __version__, files)
+    bench.make()
+    assert (bench.site() / "aegis_core" / "__init__.py").read_bytes() == b"NEWER = True\n"
 
 
 def test_an_environment_without_its_python_is_made_anew(bench: Bench) -> None:

@@ -5,7 +5,7 @@ Nothing counts as there until engine.json is written, last. Whatever was fetched
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -79,10 +79,13 @@ def _made(
     own_wheel = parts.wheel()
     uv = Uv(parts.uv(), place.folder, place.log, cancel, wish.sources.index)
     build = this_build(wish.build)
+    intended = Marker(__version__, parts.sha256, "", build.tag, ".".join(map(str, parts.python_version)))
     hear(Progress(Stage.LOOK))
     broken = damaged(place, cancel, thorough) if answers(place, parts, cancel) else None
-    place.write_marker(None)
+    if broken == {} and _is_there(place, intended, own_wheel):
+        return _kept(place, intended, cancel, hear)
     if broken is None:
+        place.begin(intended)
         hear(Progress(Stage.PYTHON))
         _make_environment(uv, place, parts, wish, cancel)
     hear(Progress(Stage.RESOLVE))
@@ -93,13 +96,32 @@ def _made(
     missing = downloads.sized([wheel for wheel in wheels if there.get(wheel.package) != wheel.version])
     refuse_a_full_disk(place, missing, build)
     downloads.fetch(missing)
+    place.begin(intended)
     hear(Progress(Stage.INSTALL))
     _install(uv, place, wheels, own_wheel, sorted(broken or {}))
     hear(Progress(Stage.TRY))
     torch = tried(place, cancel)
     for leftover in (place.downloads, uv.cache):
         shutil.rmtree(leftover, ignore_errors=True)
-    marker = Marker(__version__, parts.sha256, torch, build.tag, ".".join(map(str, parts.python_version)))
+    marker = replace(intended, torch=torch)
+    place.write_marker(marker)
+    return marker
+
+
+def _is_there(place: Place, intended: Marker, own_wheel: Path) -> bool:
+    """Whether all that `intended` asks for is installed, by what the last installation noted; asks no network."""
+    found = place.marker()
+    if found is None or replace(found, torch="", chosen=intended.chosen) != intended:
+        return False
+    lines = place.wanted.read_text(encoding="utf-8").splitlines() if place.wanted.is_file() else []
+    there = {f"{name}=={package.version}" for name, package in installed(place).items()}
+    return _line_of(own_wheel) in lines and {line.split(" ")[0] for line in lines} <= there
+
+
+def _kept(place: Place, intended: Marker, cancel: CancelToken, hear: Callable[[Progress], None]) -> Marker:
+    """A sound engine stays ready whatever its trial says: nothing of it was touched."""
+    hear(Progress(Stage.TRY))
+    marker = replace(intended, torch=tried(place, cancel))
     place.write_marker(marker)
     return marker
 
@@ -121,11 +143,14 @@ def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish, cancel: Ca
 def _install(uv: Uv, place: Place, wheels: Sequence[Wheel], own: Path, broken: Sequence[str]) -> None:
     """Offline, from what was fetched; uv compares every hash once more."""
     shutil.copyfile(own, place.downloads / own.name)
-    own_version = own.name.split("-")[1]
     lines = [f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in wheels]
-    lines.append(f"aegis=={own_version} --hash=sha256:{sha256_of_file(own)}")
-    wanted = place.folder / "wanted.txt"
-    wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines.append(_line_of(own))
+    place.wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
     anew = [word for name in {"aegis", *broken} for word in ("--reinstall-package", name)]
     offline = ["--offline", "--no-index", "--find-links", str(place.downloads), "--require-hashes"]
-    uv.run("pip", "sync", wanted, "--python", place.python, *offline, *anew)
+    uv.run("pip", "sync", place.wanted, "--python", place.python, *offline, *anew)
+
+
+def _line_of(own_wheel: Path) -> str:
+    """AEGIS itself among the requirements."""
+    return f"aegis=={own_wheel.name.split('-')[1]} --hash=sha256:{sha256_of_file(own_wheel)}"
