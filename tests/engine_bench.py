@@ -30,6 +30,7 @@ class Bench:
     index: Index
     parts: Parts
     place: Place
+    build: str = "cpu"
     heard: list[Progress] = field(default_factory=list)
 
     def lock(self, **versions: str) -> None:
@@ -51,7 +52,7 @@ class Bench:
         self.heard.clear()
         self.index.asked.clear()
         self.index.served_bytes = 0
-        wish = Wish("cpu", Path(sys.executable), Sources(index=self.index.address))
+        wish = Wish(self.build, Path(sys.executable), Sources(index=self.index.address))
         make_engine(self.place, self.parts, wish, cancel or CancelToken(), self.heard.append, thorough)
 
     def site(self) -> Path:

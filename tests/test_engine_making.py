@@ -21,16 +21,16 @@ import aegis_core.engine.making as making
 import aegis_core.engine.room as room
 from aegis_core import __version__
 from aegis_core.cancel import Cancelled, CancelToken
-from aegis_core.engine import download, trial
+from aegis_core.engine import download, torch_build, trial
 from aegis_core.engine.command import engine_command, engine_environment
 from aegis_core.engine.condition import Condition, examine, glance
 from aegis_core.engine.installed import installed
 from aegis_core.engine.making import Progress, Stage
 from aegis_core.engine.parts import Parts
-from aegis_core.engine.place import Place
+from aegis_core.engine.place import Marker, Place
 from aegis_core.engine.resolution import Wheel
 from aegis_core.engine.room import need, refuse_a_full_disk, room_bytes
-from aegis_core.engine.torch_build import CPU, CUDA, TorchBuild, choose_build
+from aegis_core.engine.torch_build import CPU, CUDA, TorchBuild, choose_build, kept_build
 from aegis_core.engine.uv import Uv
 from aegis_core.engine.wish import Wish
 from aegis_core.failures import UserError
@@ -349,6 +349,65 @@ def test_two_at_once_are_refused(bench: Bench) -> None:
 )
 def test_the_build_of_torch_suits_driver_and_card(card: CudaCard | None, tag: str) -> None:
     assert choose_build(card).tag == tag
+
+
+RTX_3060, PASCAL, BLACKWELL = (CudaCard((13, 0), (8, 6)), CudaCard((13, 0), (6, 1)), CudaCard((13, 0), (12, 0)))
+
+
+@pytest.mark.parametrize(
+    ("before", "chosen", "card", "after"),
+    [
+        ("cu130", False, None, "cu130"),
+        ("cu126", False, RTX_3060, "cu126"),
+        ("cu126", False, BLACKWELL, "cu130"),
+        ("cu126", True, BLACKWELL, "cu126"),
+        ("cu130", False, CudaCard((11, 8), (8, 6)), "cu130"),
+        ("cpu", False, None, "cpu"),
+        ("cpu", False, RTX_3060, "cu130"),
+        ("cpu", False, PASCAL, "cu126"),
+        ("cpu", True, RTX_3060, "cpu"),
+        ("plain", False, RTX_3060, "cu130"),
+        (None, False, RTX_3060, "cu130"),
+    ],
+)
+def test_an_engine_keeps_its_build_of_torch_unless_a_card_needs_another(
+    before: str | None, chosen: bool, card: CudaCard | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_build, "cuda_card", lambda: card)
+    assert kept_build("auto", before, chosen).tag == after
+    assert kept_build("cpu", before, chosen) is CPU, "a person may name another at any time"
+
+
+def test_a_repair_keeps_the_build_that_a_person_chose_also_after_one_that_was_cut_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_build, "cuda_card", lambda: RTX_3060)
+    bench.make()
+    made = bench.place.marker()
+    assert made is not None and (made.build, made.chosen) == ("cpu", True)
+    bench.build = "auto"
+    bench.make(thorough=True)
+    assert bench.place.marker() == made
+    bench.lock(rest="2.0")
+    make_wheel(bench.index.folder, "rest", "2.0", {"transformers.py": b"raise ImportError('cut off')\n"})
+    bench.lock(rest="2.0")
+    with pytest.raises(UserError, match="cut off"):
+        bench.make()
+    assert bench.place.marker() is None
+    assert need(bench.place, bench.parts, Wish()).build is CPU
+    bench.lock(rest="1.0")
+    bench.make()
+    assert bench.place.marker() == replace(made, lock_sha256=bench.parts.sha256) and not bench.place.half_path.exists()
+
+
+def test_a_marker_that_does_not_say_who_chose_its_build_is_read(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write_marker(Marker("0.0.9", "0" * 64, "2.13.0+cu130", "cu130", "3.11"))
+    older = json.loads(place.marker_path.read_text(encoding="utf-8"))
+    del older["chosen"]
+    place.marker_path.write_text(json.dumps(older), encoding="utf-8")
+    marker = place.marker()
+    assert marker is not None and (marker.build, marker.chosen) == ("cu130", False)
 
 
 def test_start_py_and_the_engine_know_the_same_builds_of_torch() -> None:

@@ -22,10 +22,9 @@ from .parts import Parts
 from .place import Marker, Place
 from .resolution import Wheel, resolve
 from .room import refuse_a_full_disk
-from .torch_build import this_build
 from .trial import answers, tried
 from .uv import Uv
-from .wish import Wish
+from .wish import Wish, wished_build
 
 
 class Stage(StrEnum):
@@ -78,8 +77,9 @@ def _made(
 ) -> Marker:
     own_wheel = parts.wheel()
     uv = Uv(parts.uv(), place.folder, place.log, cancel, wish.sources.index)
-    build = this_build(wish.build)
-    intended = Marker(__version__, parts.sha256, "", build.tag, ".".join(map(str, parts.python_version)))
+    build, chosen = wished_build(place, wish)
+    python = ".".join(map(str, parts.python_version))
+    intended = Marker(__version__, parts.sha256, "", build.tag, python, chosen=chosen)
     hear(Progress(Stage.LOOK))
     broken = damaged(place, cancel, thorough) if answers(place, parts, cancel) else None
     if broken == {} and _is_there(place, intended, own_wheel):

@@ -8,8 +8,8 @@ from ..hardware import disk_free_bytes
 from .parts import Parts
 from .place import Place
 from .resolution import Wheel
-from .torch_build import TorchBuild, this_build
-from .wish import Wish
+from .torch_build import TorchBuild
+from .wish import Wish, wished_build
 
 PYTHON_BYTES = 120_000_000  # the Python that uv brings, unpacked
 # How many times larger packages are than their wheels: 1.36 GB from 388 MB on Linux with torch's CPU build. Torch and
@@ -32,8 +32,8 @@ class Need:
 
 
 def need(place: Place, parts: Parts, wish: Wish) -> Need:
-    """For an engine that is not there at all."""
-    build = this_build(wish.build)
+    """For an engine of which nothing is there, with the build of torch that it would get now."""
+    build, _ = wished_build(place, wish)
     fetched = parts.download_bytes + build.fetched_bytes + (0 if wish.python else PYTHON_BYTES // 4)
     unpacked = round(parts.download_bytes * UNPACKED) + build.unpacked_bytes + PYTHON_BYTES
     return Need(build, fetched, fetched + unpacked, disk_free_bytes(place.folder))

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..resources import chosen_folder
+from .place import Place
 from .resolution import Sources
-from .torch_build import AUTO
+from .torch_build import AUTO, TorchBuild, kept_build
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,11 @@ def this_wish() -> Wish:
         chosen_folder("AEGIS_ENGINE_PYTHON"),
         Sources(chosen_folder("AEGIS_ENGINE_WHEELS"), os.environ.get("AEGIS_ENGINE_INDEX") or None),
     )
+
+
+def wished_build(place: Place, wish: Wish) -> tuple[TorchBuild, bool]:
+    """The build of torch for the engine there, and whether a person named it, now or earlier."""
+    before = place.last()
+    tag, chosen = (before.build, before.chosen) if before else (None, False)
+    build = kept_build(wish.build, tag, chosen)
+    return build, wish.build != AUTO or (chosen and build.tag == tag)
