@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -328,6 +329,56 @@ def short_of_time(monkeypatch: pytest.MonkeyPatch, work: Callable[..., str]) -> 
         return work(*arguments)
 
     return hurried
+
+
+@contextmanager
+def engine_at_work(bench: Bench, program: Path) -> Iterator[int]:
+    """A process of the environment that does something until the block ends."""
+    command = [str(program), "-c", "print('at work', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline().strip() == b"at work"
+        yield process.pid
+        process.stdin.close()
+
+
+def test_an_engine_at_work_is_not_changed_under_whoever_uses_it(bench: Bench) -> None:
+    bench.make()
+    damaged = bench.site() / "peft.py"
+    damaged.write_bytes(b"")
+    with engine_at_work(bench, bench.place.python) as pid:
+        with pytest.raises(UserError, match=rf"The engine is at work.*process {pid}\)"):
+            bench.make()
+        assert damaged.read_bytes() == b"" and bench.place.marker() is not None and bench.index.asked == []
+    bench.make()
+    assert damaged.read_bytes() != b""
+
+
+def test_one_that_begins_to_work_while_files_are_fetched_is_noticed_too(bench: Bench) -> None:
+    bench.make()
+    (bench.site() / "peft.py").write_bytes(b"")
+    with ExitStack() as open_until_the_end:
+
+        class Beginning(list[Progress]):
+            def append(self, progress: Progress) -> None:
+                if progress.stage is Stage.FETCH and not self:
+                    open_until_the_end.enter_context(engine_at_work(bench, bench.place.python))
+                    super().append(progress)
+
+        bench.heard = Beginning()
+        with pytest.raises(UserError, match="The engine is at work"):
+            bench.make()
+        assert (bench.site() / "peft.py").read_bytes() == b""
+        assert list(bench.place.downloads.glob("rest-*.whl")), "what was fetched is kept"
+
+
+def test_a_sound_engine_at_work_may_be_looked_at_and_other_pythons_are_not_taken_for_it(bench: Bench) -> None:
+    bench.make()
+    with engine_at_work(bench, bench.place.python):
+        bench.make(thorough=True)
+    (bench.site() / "peft.py").write_bytes(b"")
+    with engine_at_work(bench, Path(sys.executable)):
+        bench.make()
 
 
 def test_two_at_once_are_refused(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from ..failures import UserError
 from ..replacing import remove
 from ..run_directory import sha256_of_file
 from .download import Downloads
+from .in_use import refuse_while_at_work
 from .installed import damaged, installed
 from .parts import Parts
 from .place import Marker, Place
@@ -84,6 +85,7 @@ def _made(
     broken = damaged(place, cancel, thorough) if answers(place, parts, cancel) else None
     if broken == {} and _is_there(place, intended, own_wheel):
         return _kept(place, intended, cancel, hear)
+    refuse_while_at_work(place)  # before anything is fetched in vain
     if broken is None:
         place.begin(intended)
         hear(Progress(Stage.PYTHON))
@@ -96,6 +98,7 @@ def _made(
     missing = downloads.sized([wheel for wheel in wheels if there.get(wheel.package) != wheel.version])
     refuse_a_full_disk(place, missing, build)
     downloads.fetch(missing)
+    refuse_while_at_work(place)
     place.begin(intended)
     hear(Progress(Stage.INSTALL))
     _install(uv, place, wheels, own_wheel, sorted(broken or {}))
