@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .addresses import shown_address
+
 # The two ways in which a step runs out of memory: it is told so, or the system ends it.
 OUT_OF_MEMORY = "The memory was not enough for this step."
+_TRACE_OF_A_RUN = "The full trace is in events.jsonl of this run; run the step again, and report it if it stays."
 KILLED = "The system ended the engine (signal 9, exit code {exit_code}), usually because the memory ran out."
 
 
@@ -54,7 +57,7 @@ class Failure:
 
 def explain(error: BaseException) -> Failure:
     """The one sentence and the one piece of advice for any error a step can raise."""
-    known = error if isinstance(error, UserError) else _foreign(error)
+    known = error if isinstance(error, UserError) else _known(error) or _unexpected(error, _TRACE_OF_A_RUN)
     return Failure(
         known.reason, known.advice, known.reason_template, known.advice_template, known.values, known.changes
     )
@@ -69,7 +72,13 @@ def killed(exit_code: int) -> UserError:
     )
 
 
-def _foreign(error: BaseException) -> UserError:
+def sentence(error: BaseException, log: object) -> UserError:
+    """The same for an error outside any run, whose trace stands in the file `log`."""
+    advice = "The full trace is in {log}; try again, and report it if it stays."
+    return _known(error) or _unexpected(error, advice, log=log)
+
+
+def _known(error: BaseException) -> UserError | None:
     if any(map(_is_disk_full, _chain(error))):
         advice = "Free some space or choose another drive, then run this step again; earlier results are untouched."
         if isinstance(error, OSError) and error.filename:
@@ -89,11 +98,13 @@ def _foreign(error: BaseException) -> UserError:
         )
     if any(map(_is_out_of_memory, _chain(error))):
         return _too_little_memory(error)
+    return None
+
+
+def _unexpected(error: BaseException, advice: str, **values: object) -> UserError:
+    text = shown_address(" ".join(str(error).split()))[:300]
     return UserError(
-        "Something unexpected happened: {kind}: {text}",
-        "The full trace is in events.jsonl of this run; run the step again, and report it if it stays.",
-        kind=type(error).__name__,
-        text=" ".join(str(error).split())[:300],
+        "Something unexpected happened: {kind}: {text}", advice, kind=type(error).__name__, text=text, **values
     )
 
 

@@ -22,6 +22,7 @@ import aegis_core.engine.making as making
 import aegis_core.engine.room as room
 from aegis_core import __version__
 from aegis_core.cancel import Cancelled, CancelToken
+from aegis_core.cli import main
 from aegis_core.engine import download, torch_build, trial
 from aegis_core.engine.command import engine_command, engine_environment
 from aegis_core.engine.condition import Condition, examine, glance
@@ -379,6 +380,31 @@ def test_a_sound_engine_at_work_may_be_looked_at_and_other_pythons_are_not_taken
     (bench.site() / "peft.py").write_bytes(b"")
     with engine_at_work(bench, Path(sys.executable)):
         bench.make()
+
+
+def test_what_nobody_foresaw_is_traced_in_the_log_that_the_sentence_names(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*arguments: object) -> None:
+        raise ValueError("two plus two at http://me:word@127.0.0.1:9/simple")
+
+    monkeypatch.setattr(making, "resolve", stumble)
+    with pytest.raises(UserError, match="unexpected happened: ValueError: two plus two at http://127") as failed:
+        bench.make()
+    assert str(bench.place.log) in failed.value.advice and "events.jsonl" not in failed.value.advice
+    log = bench.place.log.read_text(encoding="utf-8")
+    assert "in stumble" in log and "ValueError: two plus two" in log and "me:word" not in log
+
+
+def test_in_the_terminal_too_the_log_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AEGIS_ENGINE", str(bench.place.folder))
+    monkeypatch.setattr("aegis_core.cli.engine.this_parts", lambda: Parts(bench.place.folder, bench.parts.shipped))
+    assert main(["engine", "install"]) == 1
+    said = capsys.readouterr().err
+    assert str(bench.place.log) in said and "events.jsonl" not in said
+    assert "FileNotFoundError" in bench.place.log.read_text(encoding="utf-8")
 
 
 def test_two_at_once_are_refused(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from .place import Marker, Place
 from .resolution import Wheel, resolve
 from .room import refuse_a_full_disk
 from .trial import answers, tried
+from .troubles import traced_in
 from .uv import Uv
 from .wish import Wish, wished_build
 
@@ -58,14 +59,15 @@ def make_engine(
 
     UserError with advice where that fails, Cancelled if told to stop: the next call goes on from there.
     """
-    place.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(place.folder / "lock", timeout=0):
-            return _made(place, parts, wish, cancel, hear, thorough)
-    except Timeout:
-        raise UserError(
-            "Another AEGIS is setting the engine up right now.", "Wait until it is done, then try again."
-        ) from None
+    with traced_in(place.log):
+        place.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(place.folder / "lock", timeout=0):
+                return _made(place, parts, wish, cancel, hear, thorough)
+        except Timeout:
+            raise UserError(
+                "Another AEGIS is setting the engine up right now.", "Wait until it is done, then try again."
+            ) from None
 
 
 def _made(
