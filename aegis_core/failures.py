@@ -10,8 +10,9 @@ from .addresses import shown_address
 
 # The two ways in which a step runs out of memory: it is told so, or the system ends it.
 OUT_OF_MEMORY = "The memory was not enough for this step."
-_TRACE_OF_A_RUN = "The full trace is in events.jsonl of this run; run the step again, and report it if it stays."
 KILLED = "The system ended the engine (signal 9, exit code {exit_code}), usually because the memory ran out."
+
+_UNEXPECTED = "Something unexpected happened: {kind}: {text}"
 
 
 class UserError(Exception):
@@ -57,7 +58,7 @@ class Failure:
 
 def explain(error: BaseException) -> Failure:
     """The one sentence and the one piece of advice for any error a step can raise."""
-    known = error if isinstance(error, UserError) else _known(error) or _unexpected(error, _TRACE_OF_A_RUN)
+    known = error if isinstance(error, UserError) else _known(error) or _unexpected_in_a_run(error)
     return Failure(
         known.reason, known.advice, known.reason_template, known.advice_template, known.values, known.changes
     )
@@ -74,8 +75,13 @@ def killed(exit_code: int) -> UserError:
 
 def sentence(error: BaseException, log: object) -> UserError:
     """The same for an error outside any run, whose trace stands in the file `log`."""
-    advice = "The full trace is in {log}; try again, and report it if it stays."
-    return _known(error) or _unexpected(error, advice, log=log)
+    return _known(error) or UserError(
+        _UNEXPECTED,
+        "The full trace is in {log}; try again, and report it if it stays.",
+        kind=type(error).__name__,
+        text=_words(error),
+        log=log,
+    )
 
 
 def _known(error: BaseException) -> UserError | None:
@@ -101,11 +107,17 @@ def _known(error: BaseException) -> UserError | None:
     return None
 
 
-def _unexpected(error: BaseException, advice: str, **values: object) -> UserError:
-    text = shown_address(" ".join(str(error).split()))[:300]
+def _unexpected_in_a_run(error: BaseException) -> UserError:
     return UserError(
-        "Something unexpected happened: {kind}: {text}", advice, kind=type(error).__name__, text=text, **values
+        _UNEXPECTED,
+        "The full trace is in events.jsonl of this run; run the step again, and report it if it stays.",
+        kind=type(error).__name__,
+        text=_words(error),
     )
+
+
+def _words(error: BaseException) -> str:
+    return shown_address(" ".join(str(error).split()))[:300]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
