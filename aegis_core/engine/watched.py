@@ -32,7 +32,9 @@ def heard_out(
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     how = {**pipes, **platforms.here().engine()}
     last = time.monotonic() + seconds
-    with subprocess.Popen(list(command), env=dict(environment), encoding="utf-8", errors="replace", **how) as process:
+    with platforms.here().apart():
+        begun = subprocess.Popen(list(command), env=dict(environment), encoding="utf-8", errors="replace", **how)
+    with begun as process:
         bond = platforms.here().take_along(process)
         while True:
             try:
