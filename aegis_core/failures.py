@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .addresses import shown_address
+
 # The two ways in which a step runs out of memory: it is told so, or the system ends it.
 OUT_OF_MEMORY = "The memory was not enough for this step."
 KILLED = "The system ended the engine (signal 9, exit code {exit_code}), usually because the memory ran out."
+
+_UNEXPECTED = "Something unexpected happened: {kind}: {text}"
 
 
 class UserError(Exception):
@@ -54,7 +58,7 @@ class Failure:
 
 def explain(error: BaseException) -> Failure:
     """The one sentence and the one piece of advice for any error a step can raise."""
-    known = error if isinstance(error, UserError) else _foreign(error)
+    known = error if isinstance(error, UserError) else _known(error) or _unexpected_in_a_run(error)
     return Failure(
         known.reason, known.advice, known.reason_template, known.advice_template, known.values, known.changes
     )
@@ -69,7 +73,18 @@ def killed(exit_code: int) -> UserError:
     )
 
 
-def _foreign(error: BaseException) -> UserError:
+def sentence(error: BaseException, log: object) -> UserError:
+    """The same for an error outside any run, whose trace stands in the file `log`."""
+    return _known(error) or UserError(
+        _UNEXPECTED,
+        "The full trace is in {log}; try again, and report it if it stays.",
+        kind=type(error).__name__,
+        text=_words(error),
+        log=log,
+    )
+
+
+def _known(error: BaseException) -> UserError | None:
     if any(map(_is_disk_full, _chain(error))):
         advice = "Free some space or choose another drive, then run this step again; earlier results are untouched."
         if isinstance(error, OSError) and error.filename:
@@ -89,12 +104,20 @@ def _foreign(error: BaseException) -> UserError:
         )
     if any(map(_is_out_of_memory, _chain(error))):
         return _too_little_memory(error)
+    return None
+
+
+def _unexpected_in_a_run(error: BaseException) -> UserError:
     return UserError(
-        "Something unexpected happened: {kind}: {text}",
+        _UNEXPECTED,
         "The full trace is in events.jsonl of this run; run the step again, and report it if it stays.",
         kind=type(error).__name__,
-        text=" ".join(str(error).split())[:300],
+        text=_words(error),
     )
+
+
+def _words(error: BaseException) -> str:
+    return shown_address(" ".join(str(error).split()))[:300]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -8,9 +8,10 @@ from PySide6.QtCore import QObject, QThread, QTimer, Signal
 
 from aegis_core.cancel import Cancelled, CancelToken
 from aegis_core.engine.condition import Condition, EngineState, glance
-from aegis_core.engine.making import Progress, Stage, Wish, make_engine
+from aegis_core.engine.making import Progress, Stage, make_engine
 from aegis_core.engine.parts import Parts
 from aegis_core.engine.place import Place
+from aegis_core.engine.wish import Wish
 from aegis_core.failures import Failure, explain
 
 INTERVAL_MILLISECONDS = 200

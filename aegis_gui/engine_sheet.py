@@ -6,9 +6,11 @@ from PySide6.QtCore import QEvent
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from aegis_core.engine.condition import Condition
-from aegis_core.engine.making import Need, Stage, need
+from aegis_core.engine.making import Stage
+from aegis_core.engine.room import Need, need
+from aegis_core.engine.torch_build import choose_build
 from aegis_core.events import StepFailed
-from aegis_core.hardware import gpu
+from aegis_core.hardware import cuda_card, gpu
 
 from . import text, theme
 from .elided import Elided
@@ -111,6 +113,10 @@ class EngineSheet(QDialog):
         card = gpu()
         if wanted.build.is_cuda and card is not None:
             machine = filled("{card}, with torch for CUDA ({build})", card=card.name, build=wanted.build.tag)
+        elif wanted.build.is_cuda:
+            machine = filled("No NVIDIA card answers right now; torch for CUDA stays ({build})", build=wanted.build.tag)
+        elif card is not None and choose_build(cuda_card()).is_cuda:
+            machine = filled("Torch for the processor, as it was chosen; {card} is not used", card=card.name)
         elif card is not None:
             machine = filled("{card} cannot be used: its driver or the card itself is too old", card=card.name)
         else:

@@ -9,9 +9,9 @@ from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QToolButton
 
-from aegis_core.engine.making import this_wish
 from aegis_core.engine.parts import this_parts
 from aegis_core.engine.place import engine_place, is_frozen
+from aegis_core.engine.wish import this_wish
 from aegis_core.events import Event, StepFailed, StepStarted
 from aegis_core.failures import UserError
 

@@ -22,9 +22,10 @@ from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QApplication, QWidget
 
 from aegis_core import __version__, hardware
-from aegis_core.engine.making import Need, Progress, Stage
+from aegis_core.engine.making import Progress, Stage
 from aegis_core.engine.parts import this_parts
 from aegis_core.engine.place import Marker
+from aegis_core.engine.room import Need
 from aegis_core.engine.torch_build import CPU, CUDA
 from aegis_core.failures import UserError, explain
 from aegis_gui import engine_sheet
@@ -97,6 +98,21 @@ def _no_card(window: Window) -> QWidget:
         return _sheet(window)
 
 
+def _silent_card(window: Window) -> QWidget:
+    with patch.object(engine_sheet, "gpu", lambda: None):
+        return _sheet(window)
+
+
+def _chosen_processor(window: Window) -> QWidget:
+    wanted = Need(CPU, 400_000_000, 2_100_000_000, 212_000_000_000)
+    level = hardware.CudaCard((13, 0), (8, 6))
+    with (
+        patch.object(engine_sheet, "need", lambda *_: wanted),
+        patch.object(engine_sheet, "cuda_card", lambda: level),
+    ):
+        return _sheet(window)
+
+
 def _busy(window: Window, progress: Progress) -> QWidget:
     setup = _setup(window)
     now = time.monotonic()
@@ -153,6 +169,8 @@ def _settings(window: Window) -> QWidget:
 STATES: dict[str, Callable[[Window], QWidget]] = {
     "absent": _absent,
     "no-card": _no_card,
+    "silent-card": _silent_card,
+    "chosen-processor": _chosen_processor,
     "fetching": _fetching,
     "unpacking": _unpacking,
     "failed": _failed,

@@ -51,6 +51,7 @@ class Index:
     asked: list[tuple[str, str]] = field(default_factory=list)  # (file, Range)
     served_bytes: int = 0
     silent: bool = False
+    login: str = ""  # "name:password" without which nothing is told
     released: threading.Event = field(default_factory=threading.Event)
 
     def fetched(self) -> set[str]:
@@ -82,11 +83,15 @@ class _Handler(BaseHTTPRequestHandler):
     about: Index
 
     def do_HEAD(self) -> None:
+        if self._is_stranger():
+            return
         self._send(self._file().stat().st_size, 200)
 
     def do_GET(self) -> None:
         if self.about.silent:
             self.about.released.wait(60)
+            return
+        if self._is_stranger():
             return
         if self.path.startswith("/simple/"):
             self._list()
@@ -95,6 +100,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+    def _is_stranger(self) -> bool:
+        """Whether the login is missing, and that was told."""
+        known = f"Basic {base64.b64encode(self.about.login.encode()).decode()}"
+        if not self.about.login or self.headers.get("Authorization") == known:
+            return False
+        self._send(0, 401, more={"WWW-Authenticate": 'Basic realm="index"'})
+        return True
 
     def _file(self) -> Path:
         return self.about.folder / self.path.rsplit("/", 1)[-1].removesuffix(".metadata")

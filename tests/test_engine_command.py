@@ -31,7 +31,8 @@ def frozen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
 def make(place: Place, marker: Marker | None = WHOLE) -> None:
     place.python.parent.mkdir(parents=True)
     place.python.write_text("", encoding="utf-8")
-    place.write_marker(marker)
+    if marker is not None:
+        place.write_marker(marker)
 
 
 def test_a_program_that_is_not_frozen_runs_the_engine_in_its_own_python() -> None:

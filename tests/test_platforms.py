@@ -3,6 +3,7 @@
 import ast
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,10 +16,14 @@ from typing import Any, ClassVar
 
 import psutil
 import pytest
+from small_wheels import make_wheel, sha256
 
 from aegis_core import platforms, stdio
+from aegis_core.cancel import CancelToken
 from aegis_core.child import Child
 from aegis_core.engine.command import engine_environment
+from aegis_core.engine.download import Downloads
+from aegis_core.engine.resolution import Wheel
 from aegis_core.events import StepCancelled
 from aegis_core.failures import UserError
 from aegis_core.platforms import Commitment
@@ -31,7 +36,7 @@ from aegis_core.platforms.windows import (
 )
 from aegis_core.platforms.windows_holders import ProcessInfo
 from aegis_core.platforms.windows_job import BREAKAWAY_OK, KILL_ON_JOB_CLOSE, ExtendedLimits
-from aegis_core.replacing import FILE_PATIENCE_SECONDS, FOLDER_PATIENCE_SECONDS, rename
+from aegis_core.replacing import FILE_PATIENCE_SECONDS, FOLDER_PATIENCE_SECONDS, remove, rename
 from aegis_core.run_directory import atomic_folder, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -296,16 +301,23 @@ def test_the_pipes_are_taken_over_before_anything_heavy_is_loaded() -> None:
 
 
 class HeldPath(type(Path())):  # type: ignore[misc]
-    """A path whose renaming Windows refuses for a while."""
+    """A path whose renaming or removal Windows refuses for a while."""
 
     refusals: ClassVar[list[int]] = []
 
     def replace(self, target: Any) -> Any:
+        self._refuse()
+        return super().replace(target)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        self._refuse()
+        super().unlink(missing_ok)
+
+    def _refuse(self) -> None:
         if self.refusals:
             error = PermissionError(13, "Access is denied")
             error.winerror = self.refusals.pop(0)  # type: ignore[attr-defined]
             raise error
-        return super().replace(target)
 
 
 def held(path: Path, codes: list[int]) -> Path:
@@ -412,6 +424,51 @@ def test_on_a_fake_windows_a_folder_that_cannot_take_its_name_leaves_the_old_one
     assert (target / "x").read_text(encoding="utf-8") == "old"
 
 
+def test_on_a_fake_windows_the_removal_of_a_held_file_is_waited_for_and_then_refused_in_a_sentence(
+    tmp_path: Path, on_fake_windows: FakeManager
+) -> None:
+    (tmp_path / "torch.whl.part").write_bytes(b"half")
+    pauses: list[float] = []
+    remove(held(tmp_path / "torch.whl.part", [32] * 3), pauses.append)
+    assert pauses == [0.02, 0.04, 0.08] and not (tmp_path / "torch.whl.part").exists()
+    remove(held(tmp_path / "torch.whl.part", []), pauses.append)
+    (tmp_path / "torch.whl.part").write_bytes(b"half")
+    on_fake_windows.name = "torch.whl.part"
+    with pytest.raises(UserError, match="cannot be removed: ウイルス対策ソフト has it open"):
+        remove(held(tmp_path / "torch.whl.part", [32] * 1000), pauses.append)
+
+
+def test_on_a_fake_windows_a_folder_is_removed_once_nobody_has_a_file_of_it_open(
+    tmp_path: Path, on_fake_windows: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "environment"
+    folder.mkdir()
+    (folder / "python311.dll").write_bytes(b"")
+    real, refusals, pauses = shutil.rmtree, [5, 32], list[float]()
+
+    def refuse_twice(path: Path) -> None:
+        if refusals:
+            error = PermissionError(13, "Access is denied")
+            error.winerror = refusals.pop()  # type: ignore[attr-defined]
+            raise error
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse_twice)
+    remove(folder, pauses.append)
+    assert pauses == [0.02, 0.04] and not folder.exists()
+
+
+def test_on_a_fake_windows_a_fetched_wheel_that_a_virus_scanner_reads_takes_its_name_a_moment_later(
+    tmp_path: Path, on_fake_windows: FakeManager
+) -> None:
+    wheel = make_wheel(tmp_path / "at hand", "torch", "1.0", {"torch.py": b""})
+    row = Wheel("torch", "1.0", wheel.as_uri(), sha256(wheel), None, False)
+    downloads = Downloads(held(tmp_path / "downloads", [32, 5]), CancelToken(), lambda done, total: None)
+    downloads.fetch([row])
+    assert HeldPath.refusals == []
+    assert [file.name for file in (tmp_path / "downloads").iterdir()] == [wheel.name]
+
+
 # What Windows tells of itself
 
 
@@ -495,8 +552,27 @@ MODULES = {
     "nt",
     "posix",
 }
+IMPATIENT = {"os.replace", "os.rename", "os.renames", "shutil.move"}
 WORDS = {"start_new_session", "creationflags", "startupinfo", "preexec_fn"}
 STARTS = {"subprocess.Popen", "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output"}
+
+
+def impatient(tree: ast.AST) -> list[str]:
+    """Renames that give up at once where Windows says that a file is held: only replacing.py may make them.
+
+    With one plain argument `.replace` and `.rename` are a path's; a text's has two, a dataclass' or a date's names.
+    """
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in IMPATIENT:
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found += sorted({f"{node.module}.{alias.name}" for alias in node.names} & IMPATIENT)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            names = ["target" for _ in node.args] + [str(word.arg) for word in node.keywords]
+            if node.func.attr in ("replace", "rename") and names == ["target"]:
+                found.append(ast.unparse(node)[:80])
+    return found
 
 
 def elsewhere() -> list[Path]:
@@ -559,3 +635,29 @@ def test_the_look_at_the_code_finds_each_kind_of_question(code: str) -> None:
 def test_the_look_at_the_code_finds_a_program_that_flashes_a_window() -> None:
     assert unguarded_starts(ast.parse("import subprocess\nsubprocess.run(['nvidia-smi'])"))
     assert not unguarded_starts(ast.parse("import subprocess\nsubprocess.run(['nvidia-smi'], **quiet)"))
+
+
+def test_every_file_takes_its_name_patiently() -> None:
+    for path in SOURCES:
+        if path.name != "replacing.py":
+            assert impatient(ast.parse(path.read_text(encoding="utf-8"))) == [], path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "draft.replace(path)",
+        "Path('a').rename('b')",
+        "draft.rename(target=path)",
+        "import os\nos.replace(a, b)",
+        "from os import rename as move",
+        "import shutil\nshutil.move(a, b)",
+    ],
+)
+def test_the_look_at_the_code_finds_an_impatient_rename(code: str) -> None:
+    assert impatient(ast.parse(code))
+
+
+def test_the_look_at_the_code_leaves_other_replacements_alone() -> None:
+    fine = "text.replace('a', 'b')\nreplace(plan, seed=1)\ndate.replace(year=1)\nhistory.rename(run, chat, title)"
+    assert impatient(ast.parse(fine)) == []

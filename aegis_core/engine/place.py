@@ -3,6 +3,7 @@
 <user data folder>/engine/
   environment/   the virtual environment         python/      the Python that uv brought, where it brought one
   engine.json    written last: what is complete   downloads/   wheels, until they are unpacked
+  half.json      what is being made, until it is   wanted.txt   what was installed last, each file with its hash
   install.log    every word that uv said          lock         held while somebody works here
 """
 
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import platforms
+from ..replacing import remove
 from ..resources import chosen_folder, data_folder
 from ..run_directory import write_json
 
@@ -20,7 +22,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Marker:
-    """What a complete environment was made of; `build` is torch's: cpu, cu126, cu130 or plain."""
+    """What a complete environment was made of; `build` is torch's: cpu, cu126, cu130 or plain. `chosen` says whether
+    a person named that build, or the machine's looks decided."""
 
     version: str
     lock_sha256: str
@@ -28,6 +31,7 @@ class Marker:
     build: str
     python: str
     format: int = FORMAT
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,14 @@ class Place:
         return self.folder / "engine.json"
 
     @property
+    def half_path(self) -> Path:
+        return self.folder / "half.json"
+
+    @property
+    def wanted(self) -> Path:
+        return self.folder / "wanted.txt"
+
+    @property
     def downloads(self) -> Path:
         return self.folder / "downloads"
 
@@ -62,18 +74,28 @@ class Place:
 
     def marker(self) -> Marker | None:
         """None where there is no complete environment, or one that this AEGIS cannot read."""
-        try:
-            found = Marker(**json.loads(self.marker_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-        return found if found.format == FORMAT else None
+        return _read(self.marker_path)
 
-    def write_marker(self, marker: Marker | None) -> None:
-        """None takes the marker away: what is there counts as half from now on."""
-        if marker is None:
-            self.marker_path.unlink(missing_ok=True)
-        else:
-            write_json(self.marker_path, asdict(marker))
+    def last(self) -> Marker | None:
+        """What is complete or, where nothing is, what was being made last."""
+        return self.marker() or _read(self.half_path)
+
+    def begin(self, intended: Marker) -> None:
+        """What is there counts as half from now on, on its way to `intended`."""
+        write_json(self.half_path, asdict(intended))
+        remove(self.marker_path)
+
+    def write_marker(self, marker: Marker) -> None:
+        write_json(self.marker_path, asdict(marker))
+        remove(self.half_path)
+
+
+def _read(path: Path) -> Marker | None:
+    try:
+        found = Marker(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.format == FORMAT else None
 
 
 def is_frozen() -> bool:

@@ -41,7 +41,8 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where wheels come from besides PyPI and PyTorch: a folder of wheels at hand, another index in PyPI's place."""
+    """Where wheels come from besides PyPI and PyTorch: a folder of wheels at hand, another index in PyPI's place (uv is
+    told of that one in its environment)."""
 
     at_hand: Path | None = None
     index: str | None = None
@@ -50,16 +51,19 @@ class Sources:
         return self.at_hand is not None and any(self.at_hand.glob(f"torch-{version}*.whl"))
 
     def options(self) -> list[str]:
-        found = ["--find-links", str(self.at_hand)] if self.at_hand else []
-        return [*found, "--default-index", self.index] if self.index else found
+        return ["--find-links", str(self.at_hand)] if self.at_hand else []
 
 
-def resolve(uv: Uv, parts: Parts, build: TorchBuild, sources: Sources) -> list[Wheel]:
-    """Ask the indexes; UserError if they cannot be reached or offer something else than what is locked."""
+def resolve(uv: Uv, python: Path, parts: Parts, build: TorchBuild, sources: Sources) -> list[Wheel]:
+    """Ask the indexes, for the interpreter of the environment: uv would look for one elsewhere, or fetch it.
+
+    UserError if they cannot be reached or offer something else than what is locked.
+    """
     wanted = [parts.requirements, *([parts.cuda] if build.is_cuda else []), parts.torch]
     backend = [] if sources.has_torch(parts.torch_version) or sources.index else ["--torch-backend", build.tag]
-    python = ".".join(map(str, parts.python_version))
-    options = ["--format", "pylock.toml", "--python-version", python, "--only-binary", ":all:", "--quiet"]
+    version = ".".join(map(str, parts.python_version))
+    options = ["--format", "pylock.toml", "--python", str(python), "--python-version", version]
+    options += ["--only-binary", ":all:", "--quiet"]
     text = uv.run("pip", "compile", *wanted, *options, *backend, *sources.options())
     return [_wheel(row, parts) for row in tomllib.loads(text).get("packages", [])]
 

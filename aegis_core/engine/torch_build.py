@@ -28,6 +28,11 @@ class TorchBuild:
     def is_cuda(self) -> bool:
         return self.tag.startswith("cu")
 
+    def suits(self, card: CudaCard) -> bool:
+        """Whether it is for CUDA and runs on this card with its driver."""
+        fits = self.oldest_card <= card.level <= self.newest_card and card.driver_cuda >= self.oldest_driver_cuda
+        return self.is_cuda and fits
+
 
 CPU = TorchBuild("cpu", 200_000_000, 800_000_000)
 CUDA = (
@@ -39,12 +44,20 @@ BUILDS = {build.tag: build for build in (CPU, *CUDA)}
 
 def choose_build(card: CudaCard | None) -> TorchBuild:
     """The newest CUDA build that suits the driver and the newest card; for none of them the CPU's."""
-    if card is None:
-        return CPU
-    for build in CUDA:
-        if build.oldest_card <= card.level <= build.newest_card and card.driver_cuda >= build.oldest_driver_cuda:
-            return build
-    return CPU
+    return next((build for build in CUDA if card is not None and build.suits(card)), CPU)
+
+
+def kept_build(wish: str, before: str | None, chosen: bool) -> TorchBuild:
+    """The build for an engine that has, or was about to get, the build `before`: that one again, unless another is
+    wished by name. A build that nobody `chose` gives way to one for CUDA that suits a card which it does not suit; but
+    a card that does not answer today (asleep, driver being updated) never costs the CUDA build."""
+    if wish != AUTO or before not in BUILDS:
+        return this_build(wish)
+    known, card = BUILDS[before], cuda_card()
+    if chosen or card is None or known.suits(card):
+        return known
+    fitting = choose_build(card)
+    return fitting if fitting.is_cuda else known
 
 
 def needed_driver(card: CudaCard) -> tuple[int, int] | None:

@@ -1,18 +1,18 @@
-"""Runs uv without the user's settings, but with their proxies and certificates; ends when cancelled."""
+"""Runs uv without the user's settings, but with their proxies and certificates; ends when cancelled.
+
+An address may hold a password: the index is told in uv's environment, and nothing it says is written down with one.
+"""
 
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from .. import platforms
+from ..addresses import shown_address
 from ..cancel import CancelToken
-from ..child import kill_tree
 from ..failures import UserError
 from .command import own_environment
+from .watched import heard_out
 
-_POLL_SECONDS = 0.2
 _SETTINGS = ("UV_", "PIP_")
 _OFFLINE = ("dns error", "error sending request", "Connect", "timed out", "connection", "certificate", "status code")
 _DISK = ("No space left", "not enough space", "os error 112", "os error 28")
@@ -20,10 +20,11 @@ _IN_USE = ("Access is denied", "os error 5", "os error 32", "being used by anoth
 
 
 class Uv:
-    """One uv with its cache and its own Pythons below `folder`; all it says goes to `log`."""
+    """One uv with its cache and its own Pythons below `folder`; all it says goes to `log`. `index` is asked in PyPI's
+    place."""
 
-    def __init__(self, program: Path, folder: Path, log: Path, cancel: CancelToken) -> None:
-        self._program, self._folder, self._log, self._cancel = program, folder, log, cancel
+    def __init__(self, program: Path, folder: Path, log: Path, cancel: CancelToken, index: str | None = None) -> None:
+        self._program, self._folder, self._log, self._cancel, self._index = program, folder, log, cancel, index
 
     @property
     def cache(self) -> Path:
@@ -36,34 +37,19 @@ class Uv:
         command = [str(self._program), *map(str, arguments), *fixed]
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a", encoding="utf-8") as log:
-            log.write(f"\n$ {subprocess.list2cmdline(command)}\n")
-        with self._log.open("ab") as log:
-            start = log.tell()
-            code, printed = self._finished(command, log)
-        self._cancel.check()
-        if code:
-            with self._log.open("rb") as said:
-                said.seek(start)
-                raise failure(said.read().decode("utf-8", errors="replace"), self._log)
-        return printed
-
-    def _finished(self, command: Sequence[str], log: Any) -> tuple[int, str]:
-        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
-        how = {**pipes, **platforms.here().engine()}
-        with subprocess.Popen(command, env=self._environment(), encoding="utf-8", **how) as process:
-            bond = platforms.here().take_along(process)
-            while True:
-                try:
-                    printed, _ = process.communicate(timeout=_POLL_SECONDS)
-                    bond.release()
-                    return process.returncode, printed
-                except subprocess.TimeoutExpired:
-                    if self._cancel.cancelled:
-                        kill_tree(process.pid, bond)
+            log.write(f"\n$ {shown_address(subprocess.list2cmdline(command))}\n")
+        ended = heard_out(command, self._environment(), self._cancel)
+        said = shown_address(ended.err)
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(said)
+        if ended.code:
+            raise failure(said, self._log)
+        return ended.out
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in own_environment(os.environ).items() if not name.startswith(_SETTINGS)}
-        return {**kept, "UV_PYTHON_INSTALL_DIR": str(self._folder / "python"), "UV_PYTHON_INSTALL_BIN": "0"}
+        index = {"UV_DEFAULT_INDEX": self._index} if self._index else {}
+        return {**kept, **index, "UV_PYTHON_INSTALL_DIR": str(self._folder / "python"), "UV_PYTHON_INSTALL_BIN": "0"}
 
 
 def failure(words: str, log: Path) -> UserError:
