@@ -104,6 +104,12 @@ def _known(error: BaseException) -> UserError | None:
         )
     if any(map(_is_out_of_memory, _chain(error))):
         return _too_little_memory(error)
+    if isinstance(error, SystemError):  # raised by Python itself for a library in C
+        return UserError(
+            "A library broke off without saying why, as happens when the memory is full: {text}.",
+            "Close other programs and run the step again; report it if it stays.",
+            text=error,
+        )
     return None
 
 

@@ -18,7 +18,7 @@ from aegis_core.cancel import CancelToken
 from aegis_core.child import Child
 from aegis_core.cli.work import set_command
 from aegis_core.events import Event, StepFailed, Telemetry, decode, encode
-from aegis_core.failures import OUT_OF_MEMORY, explain
+from aegis_core.failures import OUT_OF_MEMORY, UserError, explain
 from aegis_core.freshness import BY_ID
 from aegis_core.models import memory_parts
 from aegis_core.models.identity import BaseModel, write_base
@@ -197,6 +197,23 @@ def test_a_page_file_that_is_full_is_told_in_the_words_of_fake_windows_errors(er
     failure = explain(error)
     assert failure.reason == OUT_OF_MEMORY
     assert failure.advice.startswith("Windows' page file is full")
+
+
+def test_a_library_that_breaks_off_without_a_reason_is_told_with_the_likeliest_one() -> None:
+    failure = explain(SystemError("error return without exception set"))
+    assert failure.reason.startswith(
+        "A library broke off without saying why, as happens when the memory is full: error"
+    )
+
+
+def test_a_fake_llama_cpp_without_memory_says_so() -> None:
+    from aegis_core.gguf_export.llama import LlamaServer
+
+    llama = LlamaServer.__new__(LlamaServer)
+    with pytest.raises(UserError, match="memory was not enough"):
+        llama._checked({"error": {"message": "decode() failed: std::bad_alloc"}})
+    with pytest.raises(UserError, match="refused the request: too long"):
+        llama._checked({"error": {"message": "too long."}})
 
 
 def test_a_card_in_pieces_is_told_apart_by_torchs_own_figures() -> None:

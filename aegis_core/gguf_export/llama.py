@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import xllamacpp
 
-from ..failures import UserError
+from ..failures import OUT_OF_MEMORY, UserError
 from .native_path import native_path
 
 SILENT = -1
@@ -142,9 +142,12 @@ class LlamaServer:
 
     def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
         if "error" in answer:
+            problem = str(answer["error"].get("message", answer["error"])).rstrip(".")
+            if "bad_alloc" in problem:  # C++'s word for it
+                raise UserError(OUT_OF_MEMORY, "Close other programs, or choose a smaller context (chat.num_ctx).")
             raise UserError(
                 "llama.cpp refused the request: {problem}.",
                 "Shorten the conversation or the answer; otherwise run the export step again.",
-                problem=str(answer["error"].get("message", answer["error"])).rstrip("."),
+                problem=problem,
             )
         return answer
