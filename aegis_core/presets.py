@@ -98,17 +98,26 @@ def read_preset(path: Path) -> Preset:
         changes = {str(key): value for key, value in content["settings"].items()}
         if content.get("format", 1) > FORMAT:
             raise UserError("The preset {name} comes from a newer AEGIS.", "Update AEGIS.", name=path.stem)
-        made = Preset(path.stem, path.stem, changes, path)
-        made.plan()
     except UserError as error:
         return Preset(path.stem, path.stem, path=path, problem=error)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = UserError(
-            "The preset {name} is damaged: {problem}.",
-            "Mend or delete the file {path}.",
-            name=path.stem,
-            path=path,
-            problem=f"{type(error).__name__}: {error}",
-        )
-        return Preset(path.stem, path.stem, path=path, problem=problem)
+        return _damaged(path, f"{type(error).__name__}: {error}")
+    made = Preset(path.stem, path.stem, changes, path)
+    try:
+        made.plan()
+    except UserError as error:
+        return _damaged(path, error.reason.rstrip("."))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _damaged(path, f"{type(error).__name__}: {error}")
     return made
+
+
+def _damaged(path: Path, problem: str) -> Preset:
+    error = UserError(
+        "The preset {name} is damaged: {problem}.",
+        "Mend or delete the file {path}.",
+        name=path.stem,
+        path=path,
+        problem=problem,
+    )
+    return Preset(path.stem, path.stem, path=path, problem=error)

@@ -240,8 +240,7 @@ def test_a_damaged_preset_is_named_and_stops_nothing(content: str) -> None:
     assert found["bad 破損"].problem is not None
     with pytest.raises(UserError):
         found["bad 破損"].plan()
-    if "settings" not in content:
-        assert "bad 破損" in found["bad 破損"].problem.reason
+    assert "bad 破損" in found["bad 破損"].problem.reason
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:
