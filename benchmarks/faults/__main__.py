@@ -39,6 +39,7 @@ def main() -> int:
         kept = {name: (keep / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in options.only}
     trials = {name: [Trial(**json.loads(line)) for line in lines] for name, lines in kept.items()}
     command = f"python -m benchmarks.faults {'--short' if options.short else f'--times {options.times}'}"
+    command += " --keep FOLDER" if options.keep else ""
     page = markdown({FAULTS[name].FAULT: found for name, found in trials.items()}, hows(options.only), command)
     if options.write:
         options.write.write_text(page, encoding="utf-8", newline="\n")

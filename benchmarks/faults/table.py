@@ -9,7 +9,8 @@ from .judge import Trial
 HEAD = """# Faults survived
 
 Made by `{command} --write docs/faults.md`; not edited by hand. Each fault was made to happen, by
-seeded chance, to a ritual of nine steps on a tiny model ({system}).
+seeded chance, to a ritual of nine steps on a tiny model ({system}). With `--keep`, a fault that was
+tried in full by an earlier start of the command is not tried again: after a mend, those it touches are made anew.
 
 **Survived** means, checked on the files: after the fault, and the plain same command once more, the run ends with
 exit 0 and every result is equal to the bit to that of an undisturbed run (adapter, soul, fused weights, GGUF
