@@ -24,6 +24,7 @@ from aegis_core.chat.prompt import ChatPrompts
 from aegis_core.chat.questions import load_questions
 from aegis_core.chat.session import open_backend
 from aegis_core.chat.template import Message
+from aegis_core.chat.transcript import read_answers
 from aegis_core.context import StepContext
 from aegis_core.events import AnswerFinished, Event, Log, Progress, StepFailed, Token, Verdict
 from aegis_core.failures import UserError
@@ -95,8 +96,7 @@ def ask_all(run: RunDirectory, cancel: CancelToken | None = None) -> list[Event]
 
 
 def transcript(run: RunDirectory) -> list[dict[str, Any]]:
-    lines = (run.step_folder("chat") / "transcript.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return read_answers(run.step_folder("chat") / "transcript.jsonl")
 
 
 def verdicts(events: list[Event]) -> dict[str, Verdict]:
