@@ -282,6 +282,32 @@ def test_a_full_disk_costs_kl_and_is_said(quality_run: RunDirectory, monkeypatch
     assert next(e.text for e in events if isinstance(e, Log)).endswith("on 0 tokens instead of 50.")
 
 
+def test_an_attempt_that_a_full_disk_held_to_fewer_tokens_compares_all_once_there_is_room(
+    quality_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = shutil.disk_usage(quality_run.path)
+    with monkeypatch.context() as full:
+        full.setattr(reference.shutil, "disk_usage", lambda path: room._replace(free=4 * 2 * VOCABULARY * 40))
+        assert chain_of(quality_run)[0].base().kl_tokens == 40
+        assert chain_of(quality_run)[0].base().kl_tokens == 40
+    assert chain_of(quality_run)[0].base().kl_tokens == 50
+
+
+def test_the_summary_and_the_bases_predictions_are_put_right_when_an_attempt_goes_on(quality_run: RunDirectory) -> None:
+    chain, _ = chain_of(quality_run)
+    quality = chain.base()
+    folder = quality_run.step_folder("train")
+    predictions, summary = folder / "base_logprobs.safetensors", folder / "quality.json"
+    whole, said = predictions.read_bytes(), summary.read_text(encoding="utf-8")
+    summary.write_text(said.replace("1", "2", 1)[: len(said) // 2], encoding="utf-8")
+    predictions.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert chain_of(quality_run)[0].base() == quality
+    assert predictions.read_bytes() == whole
+    summary.write_text("{", encoding="utf-8")
+    assert chain_of(quality_run)[0].base() == quality  # kept this time
+    assert summary.read_text(encoding="utf-8") == said
+
+
 def test_places_are_spread_over_all_tokens(tmp_path: Path) -> None:
     assert chosen_places(120, 50, VOCABULARY, tmp_path).tolist() == [i * 120 // 50 for i in range(50)]
     assert chosen_places(5, 50, VOCABULARY, tmp_path).tolist() == [0, 1, 2, 3, 4]
