@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from aegis_core.engine.condition import Condition
 from aegis_core.engine.making import Stage
@@ -19,6 +18,7 @@ from .facts import Facts
 from .failure_box import FailureBox
 from .i18n import filled, mark, tr
 from .panels import label, set_role
+from .sheet import Sheet
 
 WIDTH = 600
 STANDING = {
@@ -46,7 +46,7 @@ STAGES = {
 }
 
 
-class EngineSheet(QDialog):
+class EngineSheet(Sheet):
     """Modeless; closing it stops nothing. `busy` says whether a step is using the engine."""
 
     def __init__(self, setup: EngineSetup, busy: Callable[[], bool], parent: QWidget | None = None) -> None:
@@ -76,22 +76,6 @@ class EngineSheet(QDialog):
         self._show_facts(self._need)
         self._draw()
         (self.stop if self.setup.running else self.begin).setFocus()
-
-    def changeEvent(self, event: QEvent) -> None:
-        if event.type() == QEvent.Type.LanguageChange:
-            self.retranslate()
-        super().changeEvent(event)
-
-    def event(self, event: QEvent) -> bool:
-        """Grow with what is to be read: lines that wrap tell their height only once their width is known."""
-        done = super().event(event)
-        layout = self.layout()
-        if event.type() == QEvent.Type.LayoutRequest and layout is not None:
-            height = layout.totalHeightForWidth(self.width())
-            if height != self.minimumHeight():
-                self.setMinimumHeight(height)
-                self.resize(self.width(), height)
-        return done
 
     def retranslate(self) -> None:
         self.setWindowTitle(tr("Engine"))

@@ -1,8 +1,8 @@
 """Where the hub's token is entered: what it is for, where it is kept, and what the hub said to it."""
 
-from PySide6.QtCore import QEvent, QUrl
+from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices, QHideEvent
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from aegis_core.events import StepFailed
 
@@ -11,11 +11,12 @@ from .hub_token import HubToken, Task
 from .i18n import filled, tr
 from .pages.check import LINKS
 from .panels import label
+from .sheet import Sheet
 
 WIDTH = 520
 
 
-class HubTokenSheet(QDialog):
+class HubTokenSheet(Sheet):
     """Modeless, and the hub is asked in the background. What was typed is gone once the sheet is closed."""
 
     def __init__(self, token: HubToken, parent: QWidget | None = None) -> None:
@@ -49,22 +50,6 @@ class HubTokenSheet(QDialog):
         if not event.spontaneous():  # closed, not minimised
             self.field.clear()
         super().hideEvent(event)
-
-    def changeEvent(self, event: QEvent) -> None:
-        if event.type() == QEvent.Type.LanguageChange:
-            self.retranslate()
-        super().changeEvent(event)
-
-    def event(self, event: QEvent) -> bool:
-        """Grow with what is to be read: lines that wrap tell their height only once their width is known."""
-        done = super().event(event)
-        layout = self.layout()
-        if event.type() == QEvent.Type.LayoutRequest and layout is not None:
-            height = layout.totalHeightForWidth(self.width())
-            if height != self.minimumHeight():
-                self.setMinimumHeight(height)
-                self.resize(self.width(), height)
-        return done
 
     def retranslate(self) -> None:
         self.setWindowTitle(tr("Hugging Face token"))
