@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     window.show()
     open_first(window, options.run_dir, options.demo)
     if window.engine and window.engine.needed:
-        window.show_engine()
+        window.sheets.show_engine()
     warm_up(window)
     rehearsal = Rehearsal(window, options.rehearse) if options.rehearse else None
     if rehearsal:

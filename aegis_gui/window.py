@@ -20,15 +20,12 @@ from .banner import Banner
 from .closing import Farewell
 from .desktop import Desktop
 from .engine_setup import EngineSetup
-from .engine_sheet import EngineSheet
 from .flow import HOME, PAGES, Action, Do, Status
 from .footer import Footer
 from .frame import framed
 from .greeting import Greeting
 from .header import Header
-from .help_sheet import HelpSheet
 from .hub_token import HubToken
-from .hub_token_sheet import HubTokenSheet
 from .i18n import Language, mark, tr
 from .log_drawer import LogDrawer
 from .long_work import LongWork
@@ -37,7 +34,7 @@ from .pages.home import HomePage
 from .preferences import Preferences
 from .rail import Rail
 from .runner import Runner
-from .settings_sheet import SettingsSheet
+from .sheets import Sheets
 from .state import AppState
 from .telemetry_strip import TelemetryStrip
 from .theme import Appearance, Theme
@@ -65,10 +62,7 @@ class Window(QMainWindow):
         self.hub_token = HubToken(self)
         self.page = HOME
         self._following = True
-        self._help: HelpSheet | None = None
-        self._settings: SettingsSheet | None = None
-        self._engine_sheet: EngineSheet | None = None
-        self._token_sheet: HubTokenSheet | None = None
+        self.sheets = Sheets(self)
         self.header, self.rail, self.footer = Header(self.state), Rail(self.state), Footer()
         self.banner, self.log, self.strip = Banner(), LogDrawer(), TelemetryStrip()
         self.greeting = Greeting(self.state, self.banner, self)
@@ -109,9 +103,9 @@ class Window(QMainWindow):
     def go(self, place: str) -> None:
         """Where a page leads: to another page, to the engine's sheet, or to that of the hub's token."""
         if place == "engine":
-            self.show_engine()
+            self.sheets.show_engine()
         elif place == "hub_token":
-            self.show_hub_token()
+            self.sheets.show_token()
         else:
             self.show_page(place)
 
@@ -156,7 +150,9 @@ class Window(QMainWindow):
         if self.runner.running:
             return
         if self.engine and self.engine.needed:
-            self.banner.offer(lambda: tr("The engine is not set up yet."), mark("Set up the engine"), self.show_engine)
+            self.banner.offer(
+                lambda: tr("The engine is not set up yet."), mark("Set up the engine"), self.sheets.show_engine
+            )
             return
         if obstacle := self.state.obstacle():
             self.greeting.tell_of_owner(obstacle)
@@ -220,44 +216,6 @@ class Window(QMainWindow):
         if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
             self.long_work.seen()
         super().changeEvent(event)
-
-    def show_help(self) -> None:
-        if self._help is None:
-            self._help = HelpSheet(self)
-            self._help.welcome_asked.connect(self.show_welcome)
-        self._help.show()
-        self._help.raise_()
-
-    def show_welcome(self) -> None:
-        """The ritual in four pictures once more."""
-        self.show_page(HOME)
-        self.home.show_welcome()
-        self.activateWindow()
-
-    def show_settings(self) -> None:
-        if self._settings is None:
-            has_engine = self.engine is not None
-            self._settings = SettingsSheet(self.preferences, self.desktop, self.hub_token, has_engine, self)
-            self._settings.engine_asked.connect(self.show_engine)
-            self._settings.token_asked.connect(self.show_hub_token)
-        self._settings.refresh()
-        self.hub_token.look()
-        self._settings.show()
-        self._settings.raise_()
-
-    def show_engine(self) -> None:
-        """Where the frozen window's engine is set up; for any other window there is nothing to show."""
-        if self.engine is None:
-            return
-        self._engine_sheet = self._engine_sheet or EngineSheet(self.engine, lambda: self.state.busy, self)
-        self._engine_sheet.refresh()
-        self._engine_sheet.show()
-        self._engine_sheet.raise_()
-
-    def show_hub_token(self) -> None:
-        """Where a token for gated and private models is entered."""
-        self._token_sheet = self._token_sheet or HubTokenSheet(self.hub_token, self)
-        self._token_sheet.begin()
 
     def toggle_log(self) -> None:
         self.log.setVisible(not self.log.isVisible())
@@ -336,8 +294,8 @@ class Window(QMainWindow):
         self.home.resumed.connect(lambda: self.run_step(self.page))
         self.header.language_chosen.connect(self._use_language)
         self.header.theme_chosen.connect(self._use_theme)
-        self.header.settings_asked.connect(self.show_settings)
-        self.header.help_asked.connect(self.show_help)
+        self.header.settings_asked.connect(self.sheets.show_settings)
+        self.header.help_asked.connect(self.sheets.show_help)
         self.appearance.changed.connect(self.set_theme)
         footer.acted.connect(self._act)
         footer.run_all.connect(self.run_all)
@@ -355,8 +313,8 @@ class Window(QMainWindow):
             "Alt+Right": self.footer.next.emit,
             "Ctrl+P": self.footer.pause_button.click,
             "Ctrl+L": self.toggle_log,
-            "Ctrl+,": self.show_settings,
-            "F1": self.show_help,
+            "Ctrl+,": self.sheets.show_settings,
+            "F1": self.sheets.show_help,
             "Ctrl+N": lambda: self._at_home(self.home.begin_new),
             "Ctrl+F": lambda: self._at_home(self.home.seek),
         }

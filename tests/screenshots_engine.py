@@ -47,7 +47,7 @@ def shoot(out: Path) -> list[Path]:
     with tempfile.TemporaryDirectory() as scratch, frozen(Path(scratch)), open_window(app) as window:
         window.machine.shut_down()
         window.resize(QSize(1280, 800))
-        window.show_engine()
+        window.sheets.show_engine()
         for name, reach in STATES.items():
             for language in LANGUAGES:
                 for theme in THEMES:
@@ -77,7 +77,7 @@ def frozen(folder: Path) -> Iterator[None]:
 
 
 def _sheet(window: Window) -> QWidget:
-    sheet = window._engine_sheet
+    sheet = window.sheets.engine
     assert sheet is not None
     sheet.refresh()
     return sheet
@@ -161,9 +161,9 @@ def _ready(window: Window) -> QWidget:
 
 
 def _settings(window: Window) -> QWidget:
-    window.show_settings()
-    assert window._settings is not None
-    return window._settings
+    window.sheets.show_settings()
+    assert window.sheets.settings is not None
+    return window.sheets.settings
 
 
 STATES: dict[str, Callable[[Window], QWidget]] = {

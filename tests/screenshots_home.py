@@ -148,9 +148,9 @@ def _search(window: Window) -> QWidget:
 
 
 def _help(window: Window) -> QWidget:
-    window.show_help()
-    assert window._help is not None
-    return window._help
+    window.sheets.show_help()
+    assert window.sheets.help is not None
+    return window.sheets.help
 
 
 def _settle(window: Window) -> None:

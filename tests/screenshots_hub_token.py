@@ -59,9 +59,9 @@ def _apart(folder: Path) -> AbstractContextManager[object]:
 
 
 def _sheet(window: Window) -> QWidget:
-    window.show_hub_token()
-    assert window._token_sheet is not None
-    return window._token_sheet
+    window.sheets.show_token()
+    assert window.sheets.token is not None
+    return window.sheets.token
 
 
 def _said(window: Window, **state: object) -> None:
@@ -81,7 +81,7 @@ def _empty(window: Window) -> QWidget:
 
 def _asking(window: Window) -> QWidget:
     sheet = _sheet(window)
-    window._token_sheet.field.setText("hf_" + "x" * 34)  # type: ignore[union-attr]
+    window.sheets.token.field.setText("hf_" + "x" * 34)  # type: ignore[union-attr]
     _said(window, task=Task.KEEP)
     return sheet
 
@@ -100,12 +100,12 @@ def _kept(window: Window) -> QWidget:
 
 
 def _settings(window: Window) -> QWidget:
-    if window._token_sheet:
-        window._token_sheet.close()
-    window.show_settings()
+    if window.sheets.token:
+        window.sheets.token.close()
+    window.sheets.show_settings()
     _said(window, kept=True)
-    assert window._settings is not None
-    return window._settings
+    assert window.sheets.settings is not None
+    return window.sheets.settings
 
 
 def _both(window: Window) -> QWidget:
@@ -115,8 +115,8 @@ def _both(window: Window) -> QWidget:
 
 
 def _check(window: Window) -> QWidget:
-    if window._settings:
-        window._settings.close()
+    if window.sheets.settings:
+        window.sheets.settings.close()
     window.show_page("check")
     window.state.begin()
     window.state.receive(stamped(events.StepStarted(), "check"))

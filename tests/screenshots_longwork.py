@@ -70,10 +70,10 @@ def shoot(out: Path, folder: Path) -> list[Path]:
                     window.farewell.leaving = False
                     window.runner._set(Stopping.NO)
                     found.append(_menu(window, out / f"longwork-menu-{name}.png"))
-                window.show_settings()
-                assert window._settings is not None
-                found.append(_save(window._settings, out / f"longwork-settings-{name}.png"))
-                window._settings.hide()
+                window.sheets.show_settings()
+                assert window.sheets.settings is not None
+                found.append(_save(window.sheets.settings, out / f"longwork-settings-{name}.png"))
+                window.sheets.settings.hide()
     return found
 
 

@@ -32,9 +32,9 @@ def frozen(
     monkeypatch.setenv("AEGIS_ENGINE", str(folder))
     monkeypatch.setenv("AEGIS_PREFERENCES", str(tmp_path / "window.ini"))
     with open_window(qapp) as window:
-        window.show_engine()
-        assert window._engine_sheet is not None
-        yield window, window._engine_sheet, Place(folder)
+        window.sheets.show_engine()
+        assert window.sheets.engine is not None
+        yield window, window.sheets.engine, Place(folder)
 
 
 def fake_making(monkeypatch: pytest.MonkeyPatch, work) -> None:
@@ -54,10 +54,10 @@ def complete(place: Place) -> None:
 
 def test_a_window_that_is_not_frozen_has_no_engine_to_set_up(qapp: QApplication) -> None:
     with open_window(qapp) as window:
-        window.show_engine()
-        assert window.engine is None and window._engine_sheet is None
-        window.show_settings()
-        assert window._settings is not None and not window._settings.engine.isVisible()
+        window.sheets.show_engine()
+        assert window.engine is None and window.sheets.engine is None
+        window.sheets.show_settings()
+        assert window.sheets.settings is not None and not window.sheets.settings.engine.isVisible()
 
 
 def test_without_an_engine_the_fake_frozen_window_offers_to_set_it_up_instead_of_starting_a_step(
@@ -158,8 +158,8 @@ def test_an_engine_that_is_there_is_not_spoken_of(frozen: tuple[Window, EngineSh
 
 def test_the_settings_keep_room_for_every_line_when_the_language_changes(qapp: QApplication) -> None:
     with open_window(qapp) as window:
-        window.show_settings()
-        sheet = window._settings
+        window.sheets.show_settings()
+        sheet = window.sheets.settings
         assert sheet is not None
         sheet.resize(480, 100)  # as on a screen that is low
         window.language.use("ja")

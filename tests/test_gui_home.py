@@ -106,11 +106,11 @@ def test_the_pictures_come_once_and_again_from_the_help(window: Window, qtbot: Q
     assert window.home.begin.name.hasFocus() or qapp.focusWidget() is window.home.begin.name
     with open_window(qapp) as second:
         assert not second.home.welcoming
-        second.show_help()
-        assert second._help is not None
-        qtbot.mouseClick(second._help.welcome, Qt.MouseButton.LeftButton)
+        second.sheets.show_help()
+        assert second.sheets.help is not None
+        qtbot.mouseClick(second.sheets.help.welcome, Qt.MouseButton.LeftButton)
         assert second.home.welcoming
-        second._help.close()
+        second.sheets.help.close()
 
 
 def test_the_demo_of_the_starter_waits_for_the_welcome(window: Window) -> None:
@@ -514,13 +514,13 @@ def test_while_a_step_runs_others_can_be_looked_at_but_not_opened(window: Window
 def test_every_shortcut_of_the_window_is_in_the_help_sheet_and_the_other_way_round(window: Window) -> None:
     listened = {shortcut.key().toString() for shortcut in window.findChildren(QShortcut)}
     assert listened == {QShortcut(keys, window).key().toString() for keys in bound_sequences()}
-    window.show_help()
-    said = texts(window._help)
+    window.sheets.show_help()
+    said = texts(window.sheets.help)
     for _, shortcuts in GROUPS:
         for shortcut in shortcuts:
             assert shortcut.meaning in said
             assert all(keys in said for keys in shortcut.keys)
-    window._help.close()
+    window.sheets.help.close()
 
 
 def test_keys_lead_to_the_name_and_to_the_search(window: Window, qtbot: QtBot, folder: Path) -> None:

@@ -48,9 +48,9 @@ def window(qapp: QApplication, hub: FakeHub, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def sheet(window: Window) -> HubTokenSheet:
-    window.show_hub_token()
-    assert window._token_sheet is not None
-    return window._token_sheet
+    window.sheets.show_token()
+    assert window.sheets.token is not None
+    return window.sheets.token
 
 
 def settled(window: Window, qtbot: QtBot) -> None:
@@ -131,9 +131,9 @@ def test_the_settings_say_whether_there_is_one_and_remove_it(
     window: Window, sheet: HubTokenSheet, home: Path, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
 ) -> None:
     sheet.close()
-    window.show_settings()
-    assert window._settings is not None
-    row = window._settings.token
+    window.sheets.show_settings()
+    assert window.sheets.settings is not None
+    row = window.sheets.settings.token
     assert row.state.text() == "Looking …"
     settled(window, qtbot)
     assert row.state.text().startswith("None is kept.") and not row.remove.isEnabled()
@@ -145,7 +145,7 @@ def test_the_settings_say_whether_there_is_one_and_remove_it(
     settled(window, qtbot)
     assert row.state.text().startswith("None is kept.") and holding(home) == set()
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    window.show_settings()
+    window.sheets.show_settings()
     settled(window, qtbot)
     assert row.state.text() == "The environment variable HF_TOKEN gives the token." and not row.remove.isEnabled()
 
@@ -164,8 +164,8 @@ def test_the_check_s_finding_leads_to_the_sheet_and_the_sheet_to_the_page_of_tok
     window.state.end()
     (button,) = [b for b in window.pages["check"].findChildren(QPushButton) if b.text() == "Enter a token"]
     button.click()
-    assert window._token_sheet is not None and window._token_sheet.isVisible() and window.page == "check"
-    window._token_sheet.link.click()
+    assert window.sheets.token is not None and window.sheets.token.isVisible() and window.page == "check"
+    window.sheets.token.link.click()
     assert opened == ["https://huggingface.co/settings/tokens"]
 
 
@@ -177,9 +177,9 @@ def test_the_fake_frozen_window_without_an_engine_says_so_in_a_sentence(
     sheet.field.setText(TOKEN)
     sheet.save.click()
     assert sheet.failure.reason.text() == "The engine, which does the work, is not set up yet."
-    window.show_settings()
-    assert window._settings is not None
-    assert window._settings.token.state.text() == "The engine, which does the work, is not set up yet."
+    window.sheets.show_settings()
+    assert window.sheets.settings is not None
+    assert window.sheets.settings.token.state.text() == "The engine, which does the work, is not set up yet."
 
 
 def test_an_engine_that_does_not_start_or_says_nothing_is_told(

@@ -451,7 +451,7 @@ def test_the_program_outlives_its_hidden_window_until_it_is_quit(
     monkeypatch.setenv("TINY_STEPS", '{"check": "short_loop"}')
     scene = (
         "window.state.create(Path(FOLDER), Plan()); window.language.use('en'); "
-        "then(0, lambda: (window.run_step('check'), window.close(), window.show_settings())); "
+        "then(0, lambda: (window.run_step('check'), window.close(), window.sheets.show_settings())); "
         "then(200, lambda: (press(window, 'Keep running in the tray'), print(window.isVisible(), flush=True))); "
         "window.runner.ended.connect(lambda: then(500, window.long_work.tray.quit_action.trigger))"
     )
@@ -465,7 +465,7 @@ def test_the_settings_sheet_keeps_what_is_chosen_and_lets_the_sound_be_heard(
     window: Window, desk: FakeDesktop, qapp: QApplication
 ) -> None:
     window.header.settings.click()
-    sheet = window._settings
+    sheet = window.sheets.settings
     assert sheet is not None and sheet.isVisible()
     assert (sheet.notify.isChecked(), sheet.sound.isChecked()) == (True, False)
     sheet.notify.click()
@@ -478,7 +478,7 @@ def test_the_settings_sheet_keeps_what_is_chosen_and_lets_the_sound_be_heard(
     assert desk.told == ["chime"]
     assert "has no tray" not in texts(sheet)
     desk.tray = False
-    window.show_settings()
+    window.sheets.show_settings()
     assert "AEGIS cannot keep running without its window." in texts(sheet)
     window.language.use("ja")
     qapp.processEvents()
@@ -495,10 +495,10 @@ def test_nothing_that_long_work_says_is_clipped(
     desk.tray = tray
     window.language.use(language)
     window.resize(window.minimumSize())
-    window.show_settings()
+    window.sheets.show_settings()
     qapp.processEvents()
-    assert window._settings is not None
-    assert clipped(window._settings) == []
+    assert window.sheets.settings is not None
+    assert clipped(window.sheets.settings) == []
     flow = replace(window.state.flow, running="check", busy=True)
     for stopping in Stopping:
         for leaving in (False, True):

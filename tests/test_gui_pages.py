@@ -144,7 +144,7 @@ def test_only_the_frozen_window_offers_to_repair_its_engine(
 ) -> None:
     monkeypatch.setattr("aegis_gui.pages.check.is_frozen", lambda: frozen)
     shown: list[str] = []
-    monkeypatch.setattr(begun, "show_engine", lambda: shown.append("engine"))
+    monkeypatch.setattr(begun.sheets, "show_engine", lambda: shown.append("engine"))
     begun.show_page("check")
     page = begun.pages["check"]
     assert isinstance(page, CheckPage)
