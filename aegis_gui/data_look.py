@@ -4,14 +4,14 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QTimer, Signal
+from PySide6.QtCore import QObject, QProcess, QTimer, Signal
 
-from aegis_core import platforms
 from aegis_core.data.place import on_the_hub
-from aegis_core.engine.command import engine_command, engine_environment
+from aegis_core.engine.command import engine_command
 from aegis_core.failures import UserError, explain
 from aegis_core.plan import Plan
 
+from .engine_process import EngineProcess
 from .state import AppState
 
 PAUSE_MILLISECONDS = 400  # after the latest edit
@@ -33,7 +33,7 @@ class DataLook(QObject):
         self.row: dict[str, Any] | None = None
         self.asks = False
         self._of = ""
-        self._process: QProcess | None = None
+        self._process: EngineProcess | None = None
         self._pause = QTimer(self, singleShot=True, interval=PAUSE_MILLISECONDS)
         self._pause.timeout.connect(self._start)
 
@@ -74,20 +74,15 @@ class DataLook(QObject):
         if self.state.run is None:
             return
         try:
-            program, *arguments = engine_command("preview", self.state.run.path, "--only", "data", "--json")
+            command = engine_command("preview", self.state.run.path, "--only", "data", "--json")
         except UserError as error:
             self.row = {"failure": asdict(explain(error))}
             self.changed.emit()
             return
-        environment = QProcessEnvironment()
-        for name, value in engine_environment().items():
-            environment.insert(name, value)
-        self._process = QProcess(self)
-        self._process.setProcessEnvironment(environment)
+        self._process = EngineProcess(self)
         self._process.finished.connect(self._end)
         self._process.errorOccurred.connect(self._fail)
-        with platforms.here().apart():
-            self._process.start(program, arguments)
+        self._process.begin(command)
         self.changed.emit()
 
     def _fail(self, error: QProcess.ProcessError) -> None:

@@ -4,11 +4,12 @@ import json
 from enum import StrEnum
 from typing import Any
 
-from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, Signal
+from PySide6.QtCore import QObject, QProcess, Signal
 
-from aegis_core import platforms
-from aegis_core.engine.command import engine_command, engine_environment
+from aegis_core.engine.command import engine_command
 from aegis_core.failures import Failure, UserError, explain
+
+from .engine_process import EngineProcess
 
 _END_MILLISECONDS = 2000
 
@@ -37,7 +38,7 @@ class HubToken(QObject):
         self.failed: Task | None = None
         self.failure: Failure | None = None
         self.known, self.kept, self.variable, self.account = False, False, "", ""
-        self._process: QProcess | None = None
+        self._process: EngineProcess | None = None
 
     def look(self) -> None:
         """Ask where the token comes from, unless something is being asked."""
@@ -72,19 +73,14 @@ class HubToken(QObject):
         self.shut_down()
         self.task, self.failed, self.failure, self.account = task, None, None, ""
         try:
-            program, *arguments = engine_command("hub", task.value, "--json")
+            command = engine_command("hub", task.value, "--json")
         except UserError as error:
             self._fail(explain(error))
             return
-        environment = QProcessEnvironment()
-        for name, value in engine_environment().items():
-            environment.insert(name, value)
-        process = self._process = QProcess(self)
-        process.setProcessEnvironment(environment)
+        process = self._process = EngineProcess(self)
         process.finished.connect(self._end)
         process.errorOccurred.connect(self._on_error)
-        with platforms.here().apart():
-            process.start(program, arguments)
+        process.begin(command)
         process.write(f"{typed}\n".encode())
         process.closeWriteChannel()
         self.changed.emit()
